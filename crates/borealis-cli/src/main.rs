@@ -1,0 +1,2 @@
+//! The `borealis` command.
+fn main() {}

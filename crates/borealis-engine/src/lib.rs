@@ -1,0 +1,1 @@
+//! Requests to streams of text, frames and samples.

@@ -1,0 +1,1 @@
+//! Frames and samples in and out of files.

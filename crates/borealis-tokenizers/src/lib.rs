@@ -1,0 +1,1 @@
+//! Text, images, video and audio to ids of one vocabulary and back.

@@ -1,0 +1,22 @@
+//! All device code of Borealis, and nearly all of its `unsafe`.
+//!
+//! A [`Backend`] runs about two dozen fused operations over buffers that it owns. Two implementations:
+//!
+//! * [`Reference`]: plain candle tensors. It is the specification: every other backend is tested against it, op by op.
+//! * [`Cpu`]: SIMD kernels chosen at run time (AVX2 + FMA + F16C, scalar otherwise) on one thread pool that parks.
+//!
+//! Results of `Cpu` do not depend on the number of rows or threads: every output element is reduced in a fixed order.
+
+mod backend;
+
+mod error;
+mod host;
+
+
+pub use backend::{Activation, Backend, Canvas, DeviceSpec, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target};
+pub use candle_core as candle;
+pub use candle_nn;
+
+pub use error::KernelError;
+pub use host::{HostTensor, HostType, QuantFormat};
+

@@ -1,0 +1,1 @@
+"""The recipe of Borealis' default model: procedural world, codecs, transformer, evaluation, export."""
