@@ -242,21 +242,12 @@ _OBJECT_FIELDS = (
 _FIELDS = (("background", 7), ("camera", 5), ("music", 5), ("count", 2)) + _OBJECT_FIELDS + _OBJECT_FIELDS
 
 
-def _ranges() -> tuple[list[int], list[int], int]:
-    start: dict[str, int] = {}
-    total = 0
-    for name, size in _FIELDS:
-        if name not in start:
-            start[name] = total
-            total += size
-    return [start[n] for n, _ in _FIELDS], [s for _, s in _FIELDS], total
-
-
-# Start (inside the scene segment) and size of the field at each of the 20 scene positions. Both objects
-# share their ranges; the last id of an object field means "no such object", the last background
-# "another picture", and the camera field is reserved (always 0).
-SCENE_START, SCENE_SIZE, SCENE_VOCAB = _ranges()
-SCENE_FIELDS = tuple(n for n, _ in _FIELDS)
+# Start (inside the scene segment) and size of the field at each of the 20 scene positions. The last id of an
+# object field means "no such object", the last background "another picture"; the camera is reserved (always 0).
+SCENE_SIZE = [s for _, s in _FIELDS]
+SCENE_START = [sum(SCENE_SIZE[:i]) for i in range(len(SCENE_SIZE))]
+SCENE_VOCAB = sum(SCENE_SIZE)
+SCENE_FIELDS = tuple(n for n, _ in _FIELDS[:4]) + tuple(f"{n}_{k}" for k in range(2) for n, _ in _OBJECT_FIELDS)
 SCENE_LENGTH = len(_FIELDS)
 
 

@@ -1,0 +1,304 @@
+"""Turns records into batches of rows: prefix, independent state transitions and independent media blocks.
+
+With window 1 a block depends on the prefix, its state and its input codes only, so one prefix serves many blocks
+drawn from anywhere in the clip, and a block may be trained on a subset of its video rows.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from . import language, layout, world
+from .layout import CONTROL, KIND
+from .records import Record, randomise_phase
+
+LAST_LATENT = 90  # 15 s
+STATE_ROWS = 10
+
+
+@dataclass
+class Block:
+    """One media block to train: everything is levels, -1 inputs mean BOS."""
+
+    latent: int
+    state: np.ndarray  # [2, 8]
+    video_in: Tensor | None  # [G, 4, 9]
+    video_out: Tensor
+    audio_in: Tensor | None  # [4, 3]
+    audio_out: Tensor | None
+    edit: bool = False
+
+
+@dataclass
+class Sample:
+    mode: str
+    aspect: str
+    text: str | None
+    scene: world.Scene
+    sources: list[tuple[str, list[tuple[int, Tensor, Tensor | None]]]] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    first: int = 0  # latent index of the first generated block
+
+
+def corrupt_video(rows: Tensor, r: random.Random) -> Tensor:
+    """Digits off by one, cells copied from elsewhere: what a model sees of its own output."""
+    if r.random() < 0.4:
+        return rows
+    p = r.choice((0.02, 0.06, 0.15))
+    step = torch.randint(0, 2, rows.shape) * 2 - 1
+    rows = (rows + (torch.rand(rows.shape) < p) * step).clamp(0, layout.LEVELS - 1)
+    q = r.choice((0.0, 0.02, 0.08))
+    if q:
+        flat = rows.reshape(-1, layout.DIGITS)
+        swap = (torch.rand(len(flat)) < q)[:, None]
+        flat = torch.where(swap, flat[torch.randperm(len(flat))], flat)
+        rows = flat.view(rows.shape)
+    return rows
+
+
+def corrupt_audio(codes: Tensor, r: random.Random) -> Tensor:
+    if r.random() < 0.5:
+        return codes
+    mask = torch.rand(codes.shape) < r.choice((0.05, 0.2))
+    return torch.where(mask, torch.randint(0, layout.BOOK_SIZE, codes.shape), codes)
+
+
+def _unpacked(record: Record, edited: bool = False) -> tuple[Tensor, Tensor | None]:
+    v = record.edited_video if edited else record.video
+    a = record.edited_audio if edited else record.audio
+    return layout.pack_video(v.long()), None if a is None else a.long()
+
+
+def _block(scene: world.Scene, aspect: str, latent: int, vin, vout, ain, aout, edit: bool = False) -> Block:
+    state = world.states(scene, np.array([latent]), aspect)[0]
+    return Block(latent, state, vin, vout, ain, aout, edit)
+
+
+def reference_caption(scene: world.Scene, r: random.Random) -> str:
+    """A caption in which the first object is named by a picture instead of by words."""
+    thing = scene.things[0]
+    move = r.choice(language.MOTION_WORDS[thing.motion])
+    place = r.choice(language.BACKGROUND_WORDS[scene.background])
+    what = r.choice(("the {w} from <IMAGE_0>", "the {w} of <IMAGE_0>", "<IMAGE_0>", "the thing in <IMAGE_0>"))
+    what = what.format(w=r.choice(language.SHAPE_WORDS[thing.shape]))
+    text = f"{what} {move}".strip()
+    return f"{text} {r.choice(language.PREPOSITION[scene.background])} {place}"
+
+
+def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given: int = 2) -> Sample:
+    """One training sample of the given mode from a fitting record; `given` latent frames lead an extension."""
+    scene, aspect = record.scene, record.aspect
+    video, audio = _unpacked(record)
+    motion = mode not in ("text_to_image", "edit_image")
+    s = Sample(mode, aspect, language.caption(scene, r, motion), scene)
+    n, start = len(video), record.start
+    if mode in ("edit_image", "edit_video"):
+        new_video, new_audio = _unpacked(record, True)
+        s.text, s.scene = record.instruction, record.edited
+        name = "<image_0>" if mode == "edit_image" else "<video>"
+        s.sources = [(name, [(i, video[i], None if audio is None else audio[i]) for i in range(n)])]
+        for i in range(n):
+            ain = None if audio is None else audio[i]
+            aout = None if new_audio is None else new_audio[i]
+            s.blocks.append(_block(s.scene, aspect, i, video[i], new_video[i], ain, aout, True))
+        return s
+    if mode == "image_to_video":
+        s.sources = [("<image_0>", [(0, video[0], None)])]
+    elif mode == "extend":
+        s.sources = [("<video>", [(start + i, video[i], audio[i]) for i in range(given)])]
+        s.first = start + given
+    elif mode == "reference":
+        s.sources = [("<image_0>", [(0, video[0], None)])]
+        s.scene = copy.deepcopy(scene)  # the same object elsewhere
+        thing = world.random_thing(r)
+        thing.shape, thing.color, thing.size = (getattr(scene.things[0], f) for f in ("shape", "color", "size"))
+        s.scene.things, s.scene.background, s.scene.music = [thing.canonical()], r.randrange(6), 0
+        s.text = reference_caption(s.scene, r)
+        return s
+    low = s.first - start
+    usable = [i for i in range(low, n) if i > 0 or start == 0]
+    if mode == "image_to_video":
+        usable = [i for i in usable if i > 0] + ([0] if r.random() < 0.15 else [])
+    for i in r.sample(usable, min(blocks, len(usable))):
+        bos = i == 0
+        vin = None if bos else video[i - 1]
+        ain = None if bos or audio is None else audio[i - 1]
+        s.blocks.append(_block(scene, aspect, start + i, vin, video[i], ain, None if audio is None else audio[i]))
+    return s
+
+
+@dataclass
+class Batch:
+    """Rows of B samples of one mode and aspect. Layout per sample: prefix, states, media rows, audio rows."""
+
+    text_ids: Tensor  # [B, P] prefix ids; 0 where a source row stands
+    is_text: Tensor  # [B, P] bool
+    prefix_valid: Tensor  # [B, P] bool
+    prefix_order: Tensor  # [P] visibility order inside the prefix
+    prefix_positions: Tensor  # [B, P, 3]
+    source_video: Tensor  # [B, S, 4, 9] levels of all source video rows
+    source_audio: Tensor  # [B, T, 4, 3]
+    source_video_at: Tensor  # [S] column of each source row in the prefix
+    source_audio_at: Tensor  # [T]
+    source_video_features: Tensor  # [B, S, F]
+    source_audio_features: Tensor  # [B, T, F]
+    state_in: Tensor  # [B, N, 2, 8] levels, -1 = BOS
+    state_out: Tensor
+    block_state: Tensor  # [B, K, 2, 8]
+    video_in: Tensor  # [B, K, M, 4, 9], -1 = BOS
+    video_out: Tensor
+    video_kind: Tensor  # [B, K]
+    video_features: Tensor  # [B, K, M, F]
+    video_positions: Tensor  # [B, K, M, 3]
+    audio_in: Tensor  # [B, K, 4, 3]
+    audio_out: Tensor  # -1 = none
+    audio_kind: Tensor
+    audio_features: Tensor  # [B, K, F]
+    aspect: str
+
+
+def _state_pairs(s: Sample, r: random.Random) -> tuple[np.ndarray, np.ndarray]:
+    """STATE_ROWS transitions [N, 2, 8]; the first is the opening one (input -1)."""
+    at = np.array([s.first] + [r.randrange(s.first, LAST_LATENT) for _ in range(STATE_ROWS - 1)])
+    given = world.states(s.scene, at, s.aspect)
+    after = world.states(s.scene, at + 1, s.aspect)
+    after[0] = given[0]
+    given[0] = -1
+    return given, after
+
+
+def choose_rows(block: Block, aspect: str, count: int, r: random.Random) -> list[int]:
+    """Rows near an object or changed first, then others, `count` in all."""
+    total = len(block.video_out)
+    if count >= total:
+        return list(range(total))
+    centre = layout.row_centres(aspect)
+    hot = torch.zeros(total, dtype=torch.bool)
+    for slot in range(2):
+        for end in range(2):
+            level = torch.tensor(block.state[slot, 2 * end : 2 * end + 2])
+            if level[0] == world.STATE_SIZE[0] - 1:
+                continue
+            at = level.float() / world.BINS - world.ORIGIN
+            radius = world.RADIUS_MIN + world.RADIUS_STEP * float(block.state[slot, 4])
+            hot |= (centre - at).norm(dim=1) < 1.2 * radius + 0.14
+    if block.video_in is not None:
+        hot |= (block.video_in != block.video_out).flatten(1).any(1) & (torch.rand(total) < 0.5)
+    first = torch.nonzero(hot).flatten().tolist()
+    rest = torch.nonzero(~hot).flatten().tolist()
+    r.shuffle(first)
+    r.shuffle(rest)
+    take = first[: count - 4]
+    return sorted((take + rest + first[count - 4 :])[:count])
+
+
+def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows: int, drop: float = 0.05) -> Batch:
+    """Samples of one mode, one aspect, equal sources and equally many blocks -> a batch."""
+    aspect = samples[0].aspect
+    prompts, sources = [], samples[0].sources
+    for s in samples:
+        ids = layout.prompt_ids(tokenizer, s.mode, aspect, None if r.random() < drop else s.text)
+        prompts.append(ids + [layout.SCENE_START + i for i in world.scene_ids(s.scene)] + [CONTROL["<media>"]])
+    gh, gw = layout.GRID[aspect]
+    g = gh * gw
+    lead, order, video_at, audio_at = [], [], [], []
+    for k, (name, blocks) in enumerate(sources):
+        lead.append((CONTROL[name], True))
+        order.append(order[-1] + 1 if order else 0)
+        for _, _, a in blocks:
+            level = order[-1] + 1
+            video_at += range(len(lead), len(lead) + g)
+            lead += [(0, False)] * g
+            order += [level] * g
+            if a is not None:
+                audio_at.append(len(lead))
+                lead.append((0, False))
+                order.append(level)
+    n_lead, longest = len(lead), max(map(len, prompts))
+    width = n_lead + longest
+    b = len(samples)
+    ids = torch.zeros(b, width, dtype=torch.long)
+    is_text = torch.zeros(b, width, dtype=torch.bool)
+    valid = torch.zeros(b, width, dtype=torch.bool)
+    positions = torch.zeros(b, width, 3)
+    order = torch.tensor(order + [(order[-1] + 1 if order else 0) + i for i in range(longest)])
+    place, sound = layout.video_positions(aspect), layout.audio_position(aspect)
+    for i, prompt in enumerate(prompts):
+        ids[i, :n_lead] = torch.tensor([t for t, _ in lead], dtype=torch.long)
+        is_text[i, :n_lead] = torch.tensor([t for _, t in lead], dtype=torch.bool)
+        ids[i, n_lead : n_lead + len(prompt)] = torch.tensor(prompt)
+        is_text[i, n_lead:] = True
+        valid[i, : n_lead + len(prompt)] = True
+        count = len(sources) + len(prompt)
+        at = [k for k in range(n_lead + len(prompt)) if is_text[i, k]]
+        positions[i, at] = (torch.arange(count) - count).float()[:, None].expand(-1, 3)
+        if video_at:
+            positions[i, video_at] = place.repeat(len(video_at) // g, 1)
+        if audio_at:
+            positions[i, audio_at] = sound
+    f = layout.FEATURES
+    parts: dict[str, list] = {k: [] for k in ("sv", "sa", "svf", "saf")}
+    for s in samples:
+        blocks = [x for _, bs in s.sources for x in bs]
+        sound_blocks = [x for x in blocks if x[2] is not None]
+        parts["sv"].append(torch.cat([x[1] for x in blocks]) if blocks else torch.zeros(0, 4, 9, dtype=torch.long))
+        parts["sa"].append(torch.stack([x[2] for x in sound_blocks]) if sound_blocks else torch.zeros(0, 4, 3, dtype=torch.long))
+        t = torch.tensor([x[0] for x in blocks])
+        parts["svf"].append(layout.video_features(aspect, t, None).flatten(0, 1) if blocks else torch.zeros(0, f))
+        t = torch.tensor([x[0] for x in sound_blocks])
+        parts["saf"].append(layout.time_features(t) if sound_blocks else torch.zeros(0, f))
+    pairs = [_state_pairs(s, r) for s in samples]
+    k = min(len(s.blocks) for s in samples)
+    m = min(rows, g)
+    shape = (b, k)
+    out = dict(
+        block_state=torch.zeros(*shape, 2, 8, dtype=torch.long),
+        video_in=torch.full((*shape, m, 4, 9), -1),
+        video_out=torch.zeros(*shape, m, 4, 9, dtype=torch.long),
+        video_kind=torch.full(shape, KIND["video"]),
+        video_features=torch.zeros(*shape, m, f),
+        video_positions=torch.zeros(*shape, m, 3),
+        audio_in=torch.full((*shape, 4, 3), -1),
+        audio_out=torch.full((*shape, 4, 3), -1),
+        audio_kind=torch.full(shape, KIND["audio"]),
+        audio_features=torch.zeros(*shape, f),
+    )
+    for i, s in enumerate(samples):
+        for j, block in enumerate(s.blocks[:k]):
+            pick = choose_rows(block, aspect, m, r)
+            state = torch.tensor(block.state)
+            latent = torch.tensor([block.latent])
+            out["block_state"][i, j] = state
+            out["video_out"][i, j] = block.video_out[pick]
+            if block.video_in is not None:
+                given = block.video_in if block.edit else corrupt_video(block.video_in, r)
+                out["video_in"][i, j] = given[pick]
+            kind = "edit_video" if block.edit else "video" if block.video_in is not None else "video_bos"
+            out["video_kind"][i, j] = KIND[kind]
+            out["video_features"][i, j] = layout.video_features(aspect, latent, state[None])[0, pick]
+            out["video_positions"][i, j] = place[pick]
+            if block.audio_in is not None:
+                out["audio_in"][i, j] = block.audio_in if block.edit else corrupt_audio(block.audio_in, r)
+            if block.audio_out is not None:
+                out["audio_out"][i, j] = block.audio_out
+            kind = "audio_bos" if block.audio_in is None else "edit_audio" if block.edit else "audio"
+            out["audio_kind"][i, j] = KIND[kind]
+            out["audio_features"][i, j] = layout.time_features(latent)[0]
+    return Batch(
+        ids, is_text, valid, order, positions,
+        torch.stack(parts["sv"]), torch.stack(parts["sa"]),
+        torch.tensor(video_at, dtype=torch.long), torch.tensor(audio_at, dtype=torch.long),
+        torch.stack(parts["svf"]), torch.stack(parts["saf"]),
+        torch.tensor(np.stack([p[0] for p in pairs])), torch.tensor(np.stack([p[1] for p in pairs])),
+        aspect=aspect, **out,
+    )  # fmt: skip
+
+
+__all__ = ["Batch", "Sample", "collate", "make_sample", "randomise_phase"]

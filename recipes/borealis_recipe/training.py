@@ -1,0 +1,122 @@
+"""The losses of one batch."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import layout
+from .batches import Batch
+from .layout import KIND
+from .model import Borealis
+
+
+def _with_kind(model: Borealis, modality: str, levels: Tensor, kind: Tensor) -> Tensor:
+    """Embeds levels (-1 = BOS: a zero embedding) and adds the row kind; kind [...], levels [..., slots, codes]."""
+    given = (levels.flatten(-2)[..., :1] >= 0).float()
+    return model.code_rows(modality, levels.clamp(min=0)) * given + model.model.row_kinds(kind)
+
+
+def block_mask(prefix_order: Tensor, valid: Tensor, states: int, blocks: int, rows: int) -> Tensor:
+    """[B, L, L] visibility of: prefix | `states` lone state rows | per block: state row, `rows` video rows, audio row
+    (all state rows of blocks first, then all video rows, then all audio rows)."""
+    b, p = valid.shape
+    device = valid.device
+    lone = torch.arange(states, device=device)
+    ids = torch.arange(blocks, device=device) + states
+    owner = torch.cat([lone, ids, ids.repeat_interleave(rows), ids])
+    group = torch.cat([torch.zeros(states + blocks), torch.ones(blocks * (rows + 1))]).to(device)
+    inside = (owner[:, None] == owner[None]) & (group[:, None] >= group[None])
+    mask = torch.zeros(b, p + len(owner), p + len(owner), dtype=torch.bool, device=device)
+    mask[:, :, :p] = valid[:, None, :]
+    mask[:, :p, :p] &= (prefix_order[:, None] >= prefix_order[None])[None]
+    mask[:, p:, p:] = inside
+    eye = torch.eye(mask.shape[1], dtype=torch.bool, device=device)
+    return mask | eye  # padding rows see themselves
+
+
+def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
+    """Mean cross entropies by modality (nats per code), accuracies and the router penalty."""
+    inner = model.model
+    b, p = batch.text_ids.shape
+    prefix = model.text_rows(batch.text_ids) * batch.is_text[..., None]
+    if len(batch.source_video_at):
+        kind = torch.full(batch.source_video.shape[:2], KIND["source_video"])
+        rows = _with_kind(model, "video", batch.source_video, kind) + inner.in_features(batch.source_video_features)
+        prefix = prefix.index_copy(1, batch.source_video_at, rows)
+    if len(batch.source_audio_at):
+        kind = torch.full(batch.source_audio.shape[:2], KIND["source_audio"])
+        rows = _with_kind(model, "audio", batch.source_audio, kind) + inner.in_features(batch.source_audio_features)
+        prefix = prefix.index_copy(1, batch.source_audio_at, rows)
+    n = batch.state_in.shape[1]
+    k, m = batch.video_in.shape[1:3]
+    opening = (batch.state_in.flatten(-2)[..., 0] < 0).long()
+    state_kind = torch.where(opening > 0, KIND["state_bos"], KIND["state"])
+    lone = _with_kind(model, "state", batch.state_in, state_kind)
+    condition = model.code_rows("state", batch.block_state)
+    owned = condition + inner.row_kinds.weight[KIND["state"]]
+    video = _with_kind(model, "video", batch.video_in, batch.video_kind[..., None].expand(-1, -1, m))
+    video = video + condition[:, :, None] + inner.in_features(batch.video_features)
+    audio = _with_kind(model, "audio", batch.audio_in, batch.audio_kind) + condition + inner.in_features(batch.audio_features)
+    x = torch.cat([prefix, lone, owned, video.flatten(1, 2), audio], 1)
+    state_at = layout.state_position(batch.aspect).expand(b, n + k, 3)
+    audio_at = layout.audio_position(batch.aspect).expand(b, k, 3)
+    positions = torch.cat([batch.prefix_positions, state_at, batch.video_positions.flatten(1, 2), audio_at], 1)
+    h = model.run(x, positions, block_mask(batch.prefix_order, batch.prefix_valid, n, k, m))
+    out: dict[str, Tensor] = {}
+
+    # scene (and a little text): the next id of the prompt
+    here = batch.is_text[:, :-1] & batch.is_text[:, 1:] & batch.prefix_valid[:, 1:]
+    target = batch.text_ids[:, 1:]
+    scene = here & (target >= layout.SCENE_START)
+    text = here & (target < layout.TEXT_VOCAB)
+    size = layout.STATE_START - layout.SCENE_START
+    logits = model.text_logits(h[:, : p - 1][scene], layout.SCENE_START, size)
+    out["scene"] = F.cross_entropy(logits, target[scene] - layout.SCENE_START)
+    out["scene_acc"] = (logits.argmax(-1) == target[scene] - layout.SCENE_START).float().mean().detach()
+    if text.any():
+        out["text"] = F.cross_entropy(model.text_logits(h[:, : p - 1][text], 0, layout.TEXT_VOCAB), target[text])
+
+    # states: next from given, the opening one from the prompt
+    hs = h[:, p : p + n].flatten(0, 1)
+    target = batch.state_out.flatten(0, 1)
+    terms, right = [], []
+    for j, logits in enumerate(model.code_logits("state", hs, None)):
+        terms.append(F.cross_entropy(logits.flatten(0, 1), target[:, :, j].flatten(), reduction="none").view(b, n, 2))
+        right.append(logits.argmax(-1) == target[:, :, j])
+    total = torch.stack(terms, -1)
+    right = torch.stack(right, -1).view(b, n, 2, -1)
+    out["state"] = total[:, 1:].mean()
+    out["state_open"] = total[:, :1].mean()
+    out["state_acc"] = right[:, 1:].all(-1).all(-1).float().mean()
+    out["open_acc"] = right[:, :1].all(-1).all(-1).float().mean()
+
+    if k:
+        at = p + n + k
+        hv = h[:, at : at + k * m].reshape(-1, h.shape[-1])
+        given, target = batch.video_in.reshape(-1, 4, 9), batch.video_out.reshape(-1, 4, 9)
+        logits = torch.stack(model.code_logits("video", hv, given), 2)
+        ce = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
+        out["video"] = ce.mean()
+        with torch.no_grad():
+            cell = (logits.argmax(-1) == target).all(-1).view(b, k, m, 4)
+            out["video_acc"] = cell.float().mean()
+            moved = ((given != target).any(-1)).view(b, k, m, 4)
+            out["moved_acc"] = cell[moved].float().mean() if moved.any() else torch.tensor(1.0)
+        heard = batch.audio_out.flatten(2)[..., 0] >= 0
+        if heard.any():
+            ha = h[:, at + k * m :][heard]
+            logits = torch.stack(model.code_logits("audio", ha, batch.audio_in[heard]), 2)
+            target = batch.audio_out[heard]
+            out["audio"] = F.cross_entropy(logits.flatten(0, 2), target.flatten())
+            out["audio_acc"] = (logits.argmax(-1) == target).float().mean().detach()
+    out["router"] = sum(layer.mlp.penalty for layer in inner.layers)
+    return out
+
+
+WEIGHTS = {"video": 3.0, "audio": 0.5, "scene": 1.0, "state": 1.5, "state_open": 0.5, "text": 0.02, "router": 0.01}
+
+
+def total(parts: dict[str, Tensor]) -> Tensor:
+    return sum(weight * parts[name] for name, weight in WEIGHTS.items() if name in parts)

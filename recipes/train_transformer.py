@@ -1,0 +1,170 @@
+"""Trains the transformer: python train_transformer.py --out DIR --data DIR --tokenizer FILE --minutes M
+
+Resumable: DIR/transformer.pt holds model, optimisers and step. New shards in --data are picked up while it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from borealis_recipe import model as bm
+from borealis_recipe.batches import collate, make_sample
+from borealis_recipe.muon import Muon
+from borealis_recipe.records import Record
+from borealis_recipe.training import losses, total
+
+# mode: share of batches, batch size, kinds of records that serve it
+MODES = {
+    "text_to_image": (0.26, 20, ("image", "edit_image")),
+    "text_to_video": (0.38, 10, ("clip",)),
+    "image_to_video": (0.12, 8, ("clip",)),
+    "extend": (0.07, 5, ("clip",)),
+    "edit_image": (0.12, 14, ("edit_image",)),
+    "edit_video": (0.03, 4, ("edit_video",)),
+    "reference": (0.02, 14, ("image",)),
+}
+BLOCKS = 4
+
+
+class Pool:
+    """Records by kind and aspect; shards are read as they appear, the oldest records make room."""
+
+    def __init__(self, folder: Path, limit: int = 60_000) -> None:
+        self.folder, self.limit = folder, limit
+        self.seen: set[str] = set()
+        self.records: dict[tuple[str, str], list[Record]] = {}
+        self.count = 0
+
+    def refresh(self) -> None:
+        for path in sorted(self.folder.glob("*.pt")):
+            if path.name in self.seen:
+                continue
+            self.seen.add(path.name)
+            for record in torch.load(path, weights_only=False):
+                self.records.setdefault((record.kind, record.aspect), []).append(record)
+                self.count += 1
+
+    def draw(self, mode: str, batch: int, r: random.Random) -> list[Record]:
+        """Records of one aspect that serve `mode`."""
+        kinds = MODES[mode][2]
+        usable = {k: v for k, v in self.records.items() if k[0] in kinds}
+        if mode == "image_to_video":
+            usable = {k: [x for x in r.choices(v, k=6 * batch) if x.start == 0] for k, v in usable.items()}
+        usable = {k: v for k, v in usable.items() if len(v) >= 3}
+        if not usable:
+            return []
+        keys = list(usable)
+        aspect = r.choices(keys, [len(usable[k]) for k in keys])[0][1]
+        merged = [x for k in keys if k[1] == aspect for x in r.choices(usable[k], k=batch)]
+        merged = [x for x in merged if not (x.scene.picture is not None and mode.startswith(("text", "reference")))]
+        return r.sample(merged, min(batch, len(merged)))
+
+
+def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | None = None, size: int | None = None):
+    while True:
+        name = mode or r.choices(list(MODES), [m[0] for m in MODES.values()])[0]
+        records = pool.draw(name, size or MODES[name][1], r)
+        if len(records) < 2:
+            continue
+        blocks = 1 if name == "text_to_image" else BLOCKS
+        given = r.choice((2, 3))  # source latents of an extension
+        samples = [make_sample(record, name, r, blocks, given) for record in records]
+        full = r.random() < 0.15
+        return name, collate(samples, tokenizer, r, rows=99 if full else 16)
+
+
+def main() -> None:
+    a = argparse.ArgumentParser(description=__doc__)
+    a.add_argument("--out", type=Path, required=True)
+    a.add_argument("--data", type=Path, required=True)
+    a.add_argument("--tokenizer", type=Path, required=True)
+    a.add_argument("--minutes", type=float, default=60.0)
+    a.add_argument("--init", type=Path)
+    a.add_argument("--lr", type=float, default=2e-3)
+    a.add_argument("--muon-lr", type=float, default=0.01)
+    a.add_argument("--seed", type=int, default=0)
+    a.add_argument("--mode", help="train on one mode only")
+    o = a.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(o.seed)
+    o.out.mkdir(parents=True, exist_ok=True)
+    model = (bm.load(o.init) if o.init else bm.Borealis()).train()
+    hidden = [p for n, p in model.named_parameters() if ".layers." in n and p.dim() >= 2 and "mlp.gate" not in n]
+    chosen = {id(p) for p in hidden}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    muon = Muon(hidden, lr=o.muon_lr, steps=3)
+    adam = torch.optim.Adam(rest, lr=o.lr, betas=(0.9, 0.97))
+    step, spent, average = 0, 0.0, None
+    resume = o.out / "transformer.pt"
+    if resume.exists():
+        saved = torch.load(resume, weights_only=True)
+        model.load_state_dict(saved["model"])
+        muon.load_state_dict(saved["muon"])
+        adam.load_state_dict(saved["adam"])
+        step, spent, average = saved["step"], saved["spent"], saved["average"]
+    tokenizer = Tokenizer.from_file(str(o.tokenizer))
+    pool, r = Pool(o.data), random.Random(o.seed * 7919 + step)
+    pool.refresh()
+    print(f"parameters {sum(p.numel() for p in model.parameters())} records {pool.count}", flush=True)
+    start, refreshed, log = time.time(), time.time(), {}
+
+    def store() -> None:
+        live = {k: v.clone() for k, v in model.state_dict().items()}
+        model.load_state_dict(average or live)
+        bm.save(model, o.out / "transformer.safetensors", {"step": step})
+        model.load_state_dict(live)
+        state = {"model": live, "muon": muon.state_dict(), "adam": adam.state_dict(), "average": average}
+        part = resume.with_suffix(".part")
+        torch.save(state | {"step": step, "spent": spent + time.time() - start}, part)
+        part.rename(resume)
+
+    while (done := (spent + time.time() - start) / 60 / o.minutes) < 1:
+        if time.time() - refreshed > 45:
+            pool.refresh()
+            refreshed = time.time()
+        rate = min(1, (step + 1) / 30) * (0.02 + 0.98 * min(1, (1 - done) / 0.5))
+        adam.param_groups[0]["lr"], muon.param_groups[0]["lr"] = o.lr * rate, o.muon_lr * rate
+        mode, batch = make_batch(pool, tokenizer, r, o.mode)
+        parts = losses(model, batch)
+        model.zero_grad(set_to_none=True)
+        total(parts).backward()
+        torch.nn.utils.clip_grad_norm_(rest, 1.0)
+        adam.step()
+        muon.step()
+        step += 1
+        if step % 4 == 0:
+            with torch.no_grad():
+                live = model.state_dict()
+                if average is None:
+                    average = {k: v.clone() for k, v in live.items()}
+                else:
+                    pull = max(0.008, 1 / (1 + step / 4))
+                    for key, v in live.items():
+                        average[key].lerp_(v, pull)
+        for key, v in parts.items():
+            log.setdefault(f"{key}.{mode}", []).append(float(v.detach() if isinstance(v, torch.Tensor) else v))
+        if step % 100 == 0:
+            names = ("video", "video_acc", "moved_acc", "audio", "audio_acc", "scene", "scene_acc", "state", "state_acc", "open_acc")
+            short = {"text_to_image": "t2i", "text_to_video": "t2v", "image_to_video": "i2v", "edit_image": "ei", "edit_video": "ev", "extend": "ext", "reference": "ref"}
+            fields = []
+            for name in names:
+                part = [f"{short[m]}:{np.mean(log[f'{name}.{m}']):.3f}" for m in MODES if f"{name}.{m}" in log]
+                fields.append(f"{name} " + " ".join(part))
+            minutes = (spent + time.time() - start) / 60
+            print(f"{step} {minutes:.1f}min cpu {time.process_time():.0f}s records {pool.count} | " + " | ".join(fields), flush=True)
+            log = {}
+        if step % 300 == 0:
+            store()
+    store()
+    print("done", step)
+
+
+if __name__ == "__main__":
+    main()
