@@ -11,6 +11,7 @@ mod backend;
 
 mod error;
 mod host;
+pub mod limits;
 
 
 pub use backend::{Activation, Backend, Canvas, DeviceSpec, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target};
@@ -18,5 +19,5 @@ pub use candle_core as candle;
 pub use candle_nn;
 
 pub use error::KernelError;
-pub use host::{HostTensor, HostType, QuantFormat};
-
+pub use host::{GROUP, HostTensor, HostType, QuantFormat};
+pub use reference::{Reference, ReferenceKv, ReferenceRouting, ReferenceWeight};
