@@ -185,11 +185,26 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// `dst[r] += table[ids[r]]`; an id of `u32::MAX` adds nothing. Used for row kinds.
     fn add_embed(&self, table: &Self::Weight, ids: &[u32], dst: &mut Self::Buffer) -> Result<()>;
     /// RMS norm over the last `weight` elements: `out[r] = x[r] * rsqrt(mean(x[r]^2) + eps) * weight`. `rows` counts vectors of `weight`'s length. `out` may not be `x`.
-    fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Buffer, eps: f32, rows: usize, out: &mut Self::Buffer) -> Result<()>;
+    fn rms_norm(
+        &self,
+        x: &Self::Buffer,
+        weight: &Self::Buffer,
+        eps: f32,
+        rows: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
     /// RMS norm in place (queries and keys).
     fn rms_norm_in_place(&self, x: &mut Self::Buffer, weight: &Self::Buffer, eps: f32, rows: usize) -> Result<()>;
     /// `out[r, o - range.0] = sum_i x[r, i] * w[o, i]` for o in `range` (default: all rows of `w`), or `+=` when `accumulate`. f32 accumulation.
-    fn matmul(&self, x: &Self::Buffer, rows: usize, w: &Self::Weight, range: Option<(usize, usize)>, accumulate: bool, out: &mut Self::Buffer) -> Result<()>;
+    fn matmul(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        w: &Self::Weight,
+        range: Option<(usize, usize)>,
+        accumulate: bool,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
     /// `dst[r * cols + c] += bias[c]`.
     fn add_bias(&self, dst: &mut Self::Buffer, bias: &Self::Buffer, rows: usize) -> Result<()>;
     /// `dst[i] += src[i]` for the first `len` elements.
@@ -201,27 +216,73 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Cosines and sines of some rows' positions, computed once a step: `out` is `[rows, D]`: D/2 cosines, then D/2 sines.
     fn rope_angles(&self, spec: &RopeSpec, positions: &[[f32; 3]], out: &mut Self::Buffer) -> Result<()>;
     /// Rotates `x` `[rows, heads, head_dim]` in place.
-    fn rope(&self, spec: &RopeSpec, angles: &Self::Buffer, rows: usize, heads: usize, x: &mut Self::Buffer) -> Result<()>;
+    fn rope(
+        &self,
+        spec: &RopeSpec,
+        angles: &Self::Buffer,
+        rows: usize,
+        heads: usize,
+        x: &mut Self::Buffer,
+    ) -> Result<()>;
     /// Writes row r of `k` and `v` (`[rows, kv_heads, head_dim]`) to slot `slots[r]`.
     fn store_kv(&self, kv: &mut Self::Kv, k: &Self::Buffer, v: &Self::Buffer, slots: &[u32]) -> Result<()>;
     /// Copies slots `from..from + len` to `to..` (prompts shared or moved).
     fn copy_kv(&self, kv: &mut Self::Kv, from: u32, to: u32, len: u32) -> Result<()>;
     /// Attention of query rows `[rows, heads, head_dim]` over the slab: row r sees `spans[r]`. Softmax in f32. `out`: `[rows, heads, head_dim]`. A row that sees nothing is an error.
-    fn attention(&self, q: &Self::Buffer, heads: usize, kv: &Self::Kv, spans: &[Span], scale: f32, out: &mut Self::Buffer) -> Result<()>;
+    fn attention(
+        &self,
+        q: &Self::Buffer,
+        heads: usize,
+        kv: &Self::Kv,
+        spans: &[Span],
+        scale: f32,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
     /// Router: logits `x @ router^T` in f32, scores, choice and weights for each row. Ties go to the lower index.
-    fn route(&self, x: &Self::Buffer, rows: usize, router: &Self::Weight, spec: &RouterSpec, out: &mut Self::Routing) -> Result<()>;
+    fn route(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        router: &Self::Weight,
+        spec: &RouterSpec,
+        out: &mut Self::Routing,
+    ) -> Result<()>;
     /// Chosen experts and weights of each row, in descending order of selection score: for tests and traces. Null experts have indices from E on.
     fn read_routing(&self, routing: &Self::Routing, rows: usize) -> Result<Vec<Vec<(u32, f32)>>>;
     /// `dst[r] += sum over chosen e of weight * down[e] @ (silu(gate) * up)`, `[gate | up] = gate_up[e] @ x[r]`; summed in ascending order of the expert's index.
-    fn experts(&self, x: &Self::Buffer, rows: usize, routing: &Self::Routing, gate_up: &Self::Weight, down: &Self::Weight, dst: &mut Self::Buffer) -> Result<()>;
+    fn experts(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        routing: &Self::Routing,
+        gate_up: &Self::Weight,
+        down: &Self::Weight,
+        dst: &mut Self::Buffer,
+    ) -> Result<()>;
     /// `dst[at + r * width ..] = src[rows[r] * width ..]`: gathers rows (queries before the head, slots of a position).
     fn gather(&self, src: &Self::Buffer, rows: &[u32], width: usize, dst: &mut Self::Buffer) -> Result<()>;
 
     /// Patches for a convolution: `out` is `[n * oh * ow, kernel * kernel * c]`, each row (ky, kx, c) in that order; outside = 0.
     fn patches(&self, x: &Self::Buffer, p: Patches, out: &mut Self::Buffer) -> Result<()>;
     /// `[n*h*w, 4c]` -> `[n*2h*2w, c]`; input channel `4 * k + 2 * dy + dx` becomes channel k of sub-pixel (dy, dx) (PyTorch's `pixel_shuffle(2)`).
-    fn pixel_shuffle2(&self, x: &Self::Buffer, n: usize, h: usize, w: usize, c: usize, out: &mut Self::Buffer) -> Result<()>;
+    fn pixel_shuffle2(
+        &self,
+        x: &Self::Buffer,
+        n: usize,
+        h: usize,
+        w: usize,
+        c: usize,
+        out: &mut Self::Buffer,
+    ) -> Result<()>;
     /// Paints one frame: mask logits `[2h * 2w, K]` at `masks_at`, colours `[h * w, 3 K]` (layer-major: k * 3 + channel) at `colours_at`, both upsampled bilinearly (half-pixel centres, edges
     /// replicated); softmax over layers of `scale * logit`; blended; plus 0.5; clamped to 0..1.
-    fn paint(&self, masks: &Self::Buffer, masks_at: usize, colours: &Self::Buffer, colours_at: usize, canvas: Canvas, target: Target<'_>) -> Result<()>;
+    fn paint(
+        &self,
+        masks: &Self::Buffer,
+        masks_at: usize,
+        colours: &Self::Buffer,
+        colours_at: usize,
+        canvas: Canvas,
+        target: Target<'_>,
+    ) -> Result<()>;
 }

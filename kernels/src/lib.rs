@@ -8,13 +8,15 @@
 //! Results of `Cpu` do not depend on the number of rows or threads: every output element is reduced in a fixed order.
 
 mod backend;
-
+mod check;
 mod error;
 mod host;
 pub mod limits;
+mod reference;
 
-
-pub use backend::{Activation, Backend, Canvas, DeviceSpec, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target};
+pub use backend::{
+    Activation, Backend, Canvas, DeviceSpec, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target,
+};
 pub use candle_core as candle;
 pub use candle_nn;
 

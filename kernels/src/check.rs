@@ -1,0 +1,141 @@
+//! Size checks that all backends share, and small tables that are part of an operation's definition.
+
+use crate::{Canvas, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
+
+/// Fails unless `have >= want`.
+pub(crate) fn at_least(op: &'static str, name: &str, have: usize, want: usize) -> Result<()> {
+    if have >= want {
+        return Ok(());
+    }
+    Err(KernelError::Shape { op, what: format!("{name} holds {have} numbers, {want} are needed") })
+}
+
+/// Fails unless `have == want`.
+pub(crate) fn equal(op: &'static str, name: &str, have: usize, want: usize) -> Result<()> {
+    if have == want {
+        return Ok(());
+    }
+    Err(KernelError::Shape { op, what: format!("{name} is {have}, expected {want}") })
+}
+
+/// An error with a free text.
+pub(crate) fn shape(op: &'static str, what: impl Into<String>) -> KernelError {
+    KernelError::Shape { op, what: what.into() }
+}
+
+/// Ids of a table with `rows` rows; `u32::MAX` is allowed and means nothing.
+pub(crate) fn ids(op: &'static str, ids: &[u32], rows: usize) -> Result<()> {
+    match ids.iter().find(|&&id| id != u32::MAX && id as usize >= rows) {
+        None => Ok(()),
+        Some(id) => Err(shape(op, format!("id {id} in a table of {rows} rows"))),
+    }
+}
+
+/// Slots of a slab.
+pub(crate) fn slots(op: &'static str, list: &[u32], slots: usize) -> Result<()> {
+    match list.iter().find(|&&s| s as usize >= slots) {
+        None => Ok(()),
+        Some(s) => Err(shape(op, format!("slot {s} in a slab of {slots}"))),
+    }
+}
+
+/// Spans of attention rows: inside the slab, in order, and not empty.
+pub(crate) fn spans(spans: &[Span], slots: usize) -> Result<()> {
+    for (row, s) in spans.iter().enumerate() {
+        for (a, b) in [s.prefix, s.recent] {
+            if a > b || b as usize > slots {
+                return Err(shape("attention", format!("row {row} sees slots {a}..{b} of a slab of {slots}")));
+            }
+        }
+        if s.prefix.0 == s.prefix.1 && s.recent.0 == s.recent.1 {
+            return Err(shape("attention", format!("row {row} sees nothing")));
+        }
+    }
+    Ok(())
+}
+
+/// Heads of queries and of keys.
+pub(crate) fn heads(heads: usize, kv_heads: usize) -> Result<()> {
+    if heads > 0 && kv_heads > 0 && heads.is_multiple_of(kv_heads) {
+        return Ok(());
+    }
+    Err(shape("attention", format!("{heads} query heads over {kv_heads} key heads")))
+}
+
+/// A router's numbers.
+pub(crate) fn router(spec: &RouterSpec, outputs: usize) -> Result<()> {
+    let all = spec.experts + spec.null_experts;
+    equal("route", "outputs of the router", outputs, all)?;
+    if spec.top_k == 0 || spec.top_k > all {
+        return Err(shape("route", format!("top_k {} of {all} experts", spec.top_k)));
+    }
+    match spec.selection_bias.len() {
+        0 => Ok(()),
+        n => equal("route", "length of selection_bias", n, all),
+    }
+}
+
+/// A rotary spec's tables.
+pub(crate) fn rope(spec: &RopeSpec) -> Result<()> {
+    equal("rope", "length of axis", spec.axis.len(), spec.inv_freq.len())?;
+    match spec.axis.iter().find(|&&a| a > 2) {
+        None => Ok(()),
+        Some(a) => Err(shape("rope", format!("axis {a}: expected 0, 1 or 2"))),
+    }
+}
+
+/// Geometry of patches.
+pub(crate) fn patches(p: &Patches) -> Result<()> {
+    let fits = p.kernel > 0
+        && p.stride > 0
+        && p.c > 0
+        && p.h + 2 * p.pad >= p.kernel
+        && p.w + 2 * p.pad >= p.kernel
+        && p.pad < p.kernel;
+    if fits { Ok(()) } else { Err(shape("patches", format!("{p:?} has no output"))) }
+}
+
+/// Geometry of a canvas and the sizes of its target.
+pub(crate) fn canvas(c: &Canvas, target: &Target<'_>) -> Result<()> {
+    let (h, w) = c.size;
+    if c.grid.0 == 0 || c.grid.1 == 0 || c.layers == 0 || h == 0 || w == 0 || h > c.full.0 || w > c.full.1 {
+        return Err(shape("paint", format!("{c:?} is not a picture")));
+    }
+    match target {
+        Target::Rgb(out) => equal("paint", "length of the RGB target", out.len(), 3 * h * w),
+        Target::I420(y, u, v) => {
+            if h % 2 != 0 || w % 2 != 0 {
+                return Err(shape("paint", format!("4:2:0 needs an even size, not {w}x{h}")));
+            }
+            equal("paint", "length of plane Y", y.len(), h * w)?;
+            equal("paint", "length of plane U", u.len(), h * w / 4)?;
+            equal("paint", "length of plane V", v.len(), h * w / 4)
+        }
+    }
+}
+
+/// Cosines and sines of one row: `out` is D/2 cosines, then D/2 sines.
+pub(crate) fn angles(spec: &RopeSpec, position: &[f32; 3], out: &mut [f32]) {
+    let half = spec.inv_freq.len();
+    for (i, (f, &axis)) in spec.inv_freq.iter().zip(&spec.axis).enumerate() {
+        let (sin, cos) = (position[axis as usize] * f).sin_cos();
+        out[i] = cos * spec.scale;
+        out[half + i] = sin * spec.scale;
+    }
+}
+
+/// Tap of bilinear upsampling: the output is `(1 - t) * in[a] + t * in[b]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Tap {
+    pub(crate) a: usize,
+    pub(crate) b: usize,
+    pub(crate) t: f32,
+}
+
+/// Tap of output pixel `i` when `from` samples are stretched over `full` pixels: half-pixel centres, edges replicated
+/// (PyTorch's `interpolate(align_corners=False)`).
+pub(crate) fn tap(i: usize, from: usize, full: usize) -> Tap {
+    let x = ((i as f64 + 0.5) * from as f64 / full as f64 - 0.5).clamp(0.0, (from - 1) as f64);
+    let a = x.floor() as usize;
+    Tap { a, b: (a + 1).min(from - 1), t: (x - a as f64) as f32 }
+}

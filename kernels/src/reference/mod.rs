@@ -1,0 +1,354 @@
+//! The specification: every operation as a few plain candle tensor operations in f32.
+//!
+//! Weights are f32 tensors that hold the rounded (bf16) or dequantised (int8) values, so that a format costs here
+//! exactly the precision that it costs on a fast backend. Nothing is fused or tuned, buffers are flat tensors, and
+//! every operation allocates. candle's GEMM may round differently for different row counts (last bits only).
+
+mod image;
+mod moe;
+mod ops;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::backend::Result;
+use crate::{
+    Activation, Backend, Canvas, HostTensor, KernelError, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target,
+    check,
+};
+
+/// Plain candle tensors on one candle device.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    device: Device,
+}
+
+/// A weight of [`Reference`]: f32 values, `[out, in]` or `[E, out, in]`.
+#[derive(Debug)]
+pub struct ReferenceWeight(Tensor);
+
+/// Keys and values of one layer: `[slots, kv_heads, head_dim]` each.
+#[derive(Debug)]
+pub struct ReferenceKv {
+    k: Tensor,
+    v: Tensor,
+}
+
+/// For each row its chosen experts and their weights, in descending order of selection score.
+#[derive(Debug, Default)]
+pub struct ReferenceRouting(Vec<Vec<(u32, f32)>>);
+
+impl Reference {
+    /// On candle's CPU device.
+    pub fn new() -> Self {
+        Self { device: Device::Cpu }
+    }
+}
+
+impl Default for Reference {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `shape` numbers of a flat buffer from `at` on.
+fn view(op: &'static str, buffer: &Tensor, at: usize, shape: &[usize]) -> Result<Tensor> {
+    let len = shape.iter().product();
+    check::at_least(op, "a buffer", buffer.elem_count(), at + len)?;
+    Ok(buffer.narrow(0, at, len)?.reshape(shape)?)
+}
+
+/// Overwrites `buffer[at..]` with all numbers of `values`.
+fn put(op: &'static str, buffer: &Tensor, at: usize, values: &Tensor) -> Result<()> {
+    let values = values.flatten_all()?.force_contiguous()?;
+    check::at_least(op, "a buffer", buffer.elem_count(), at + values.elem_count())?;
+    if values.elem_count() > 0 {
+        buffer.slice_set(&values, 0, at)?;
+    }
+    Ok(())
+}
+
+impl ReferenceWeight {
+    fn matrix(&self, op: &'static str) -> Result<(&Tensor, usize, usize)> {
+        let (out, inputs) =
+            self.0.dims2().map_err(|_| check::shape(op, format!("expected [out, in], not {:?}", self.0.dims())))?;
+        Ok((&self.0, out, inputs))
+    }
+
+    fn stack(&self, op: &'static str) -> Result<(&Tensor, [usize; 3])> {
+        let (e, out, inputs) =
+            self.0.dims3().map_err(|_| check::shape(op, format!("expected [E, out, in], not {:?}", self.0.dims())))?;
+        Ok((&self.0, [e, out, inputs]))
+    }
+}
+
+impl Backend for Reference {
+    type Buffer = Tensor;
+    type Weight = ReferenceWeight;
+    type Kv = ReferenceKv;
+    type Routing = ReferenceRouting;
+
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn alloc(&self, len: usize) -> Result<Tensor> {
+        Ok(Tensor::zeros(len, DType::F32, &self.device)?)
+    }
+
+    fn write(&self, dst: &mut Tensor, at: usize, data: &[f32]) -> Result<()> {
+        put("write", dst, at, &Tensor::new(data, &self.device)?)
+    }
+
+    fn read(&self, src: &Tensor, at: usize, out: &mut [f32]) -> Result<()> {
+        out.copy_from_slice(&view("read", src, at, &[out.len()])?.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    fn weight(&self, tensor: &HostTensor<'_>, format: QuantFormat) -> Result<ReferenceWeight> {
+        if !matches!(tensor.shape.len(), 2 | 3) {
+            return Err(check::shape("weight", format!("expected [out, in] or [E, out, in], not {:?}", tensor.shape)));
+        }
+        Ok(ReferenceWeight(Tensor::from_vec(tensor.rounded(format)?, tensor.shape, &self.device)?))
+    }
+
+    fn weight_bytes(&self, w: &ReferenceWeight) -> usize {
+        w.0.elem_count() * 4
+    }
+
+    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize) -> Result<ReferenceKv> {
+        let zeros = || Tensor::zeros((slots, kv_heads, head_dim), DType::F32, &self.device);
+        Ok(ReferenceKv { k: zeros()?, v: zeros()? })
+    }
+
+    fn routing(&self, _rows: usize, _top_k: usize) -> Result<ReferenceRouting> {
+        Ok(ReferenceRouting::default())
+    }
+
+    fn embed(&self, table: &ReferenceWeight, ids: &[u32], codes: usize, out: &mut Tensor) -> Result<()> {
+        if codes == 0 || !ids.len().is_multiple_of(codes) {
+            return Err(check::shape("embed", format!("{} ids in groups of {codes}", ids.len())));
+        }
+        let rows = self.lookup("embed", table, ids)?;
+        let width = rows.dim(1)?;
+        put("embed", out, 0, &rows.reshape((ids.len() / codes, codes, width))?.sum(1)?)
+    }
+
+    fn add_embed(&self, table: &ReferenceWeight, ids: &[u32], dst: &mut Tensor) -> Result<()> {
+        let rows = self.lookup("add_embed", table, ids)?;
+        let sum = (view("add_embed", dst, 0, rows.dims())? + rows)?;
+        put("add_embed", dst, 0, &sum)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32, rows: usize, out: &mut Tensor) -> Result<()> {
+        let x = view("rms_norm", x, 0, &[rows, weight.elem_count()])?;
+        put("rms_norm", out, 0, &candle_nn::ops::rms_norm(&x, weight, eps)?)
+    }
+
+    fn rms_norm_in_place(&self, x: &mut Tensor, weight: &Tensor, eps: f32, rows: usize) -> Result<()> {
+        let normed = {
+            let x = view("rms_norm", x, 0, &[rows, weight.elem_count()])?;
+            candle_nn::ops::rms_norm(&x, weight, eps)?
+        };
+        put("rms_norm", x, 0, &normed)
+    }
+
+    fn matmul(
+        &self,
+        x: &Tensor,
+        rows: usize,
+        w: &ReferenceWeight,
+        range: Option<(usize, usize)>,
+        accumulate: bool,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        let (w, outputs, inputs) = w.matrix("matmul")?;
+        let (from, to) = range.unwrap_or((0, outputs));
+        if from > to || to > outputs {
+            return Err(check::shape("matmul", format!("outputs {from}..{to} of {outputs}")));
+        }
+        if rows == 0 || from == to {
+            return Ok(());
+        }
+        let mut y = view("matmul", x, 0, &[rows, inputs])?.matmul(&w.narrow(0, from, to - from)?.t()?)?;
+        if accumulate {
+            y = (view("matmul", out, 0, &[rows, to - from])? + y)?;
+        }
+        put("matmul", out, 0, &y)
+    }
+
+    fn add_bias(&self, dst: &mut Tensor, bias: &Tensor, rows: usize) -> Result<()> {
+        let sum = view("add_bias", dst, 0, &[rows, bias.elem_count()])?.broadcast_add(bias)?;
+        put("add_bias", dst, 0, &sum)
+    }
+
+    fn add(&self, dst: &mut Tensor, src: &Tensor, len: usize) -> Result<()> {
+        let sum = (view("add", dst, 0, &[len])? + view("add", src, 0, &[len])?)?;
+        put("add", dst, 0, &sum)
+    }
+
+    fn activate(&self, f: Activation, x: &mut Tensor, len: usize) -> Result<()> {
+        let v = view("activate", x, 0, &[len])?;
+        let y = match f {
+            Activation::Silu => v.silu()?,
+            Activation::Tanh => v.tanh()?,
+        };
+        put("activate", x, 0, &y)
+    }
+
+    fn swiglu(&self, gate_up: &Tensor, rows: usize, inner: usize, out: &mut Tensor) -> Result<()> {
+        let v = view("swiglu", gate_up, 0, &[rows, 2 * inner])?;
+        put("swiglu", out, 0, &ops::swiglu(&v)?)
+    }
+
+    fn rope_angles(&self, spec: &RopeSpec, positions: &[[f32; 3]], out: &mut Tensor) -> Result<()> {
+        check::rope(spec)?;
+        let width = 2 * spec.inv_freq.len();
+        let mut angles = vec![0f32; positions.len() * width];
+        for (p, row) in positions.iter().zip(angles.chunks_exact_mut(width.max(1))) {
+            check::angles(spec, p, row);
+        }
+        self.write(out, 0, &angles)
+    }
+
+    fn rope(&self, spec: &RopeSpec, angles: &Tensor, rows: usize, heads: usize, x: &mut Tensor) -> Result<()> {
+        check::rope(spec)?;
+        let width = 2 * spec.inv_freq.len();
+        let angles = view("rope", angles, 0, &[rows, 1, width])?;
+        let y = ops::rotate(spec.rotation, &view("rope", x, 0, &[rows, heads, width])?, &angles)?;
+        put("rope", x, 0, &y)
+    }
+
+    fn store_kv(&self, kv: &mut ReferenceKv, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+        let (n, heads, dim) = kv.k.dims3()?;
+        check::slots("store_kv", slots, n)?;
+        let k = view("store_kv", k, 0, &[slots.len(), heads, dim])?;
+        let v = view("store_kv", v, 0, &[slots.len(), heads, dim])?;
+        for (r, &slot) in slots.iter().enumerate() {
+            kv.k.slice_set(&k.narrow(0, r, 1)?.force_contiguous()?, 0, slot as usize)?;
+            kv.v.slice_set(&v.narrow(0, r, 1)?.force_contiguous()?, 0, slot as usize)?;
+        }
+        Ok(())
+    }
+
+    fn copy_kv(&self, kv: &mut ReferenceKv, from: u32, to: u32, len: u32) -> Result<()> {
+        let (from, to, len) = (from as usize, to as usize, len as usize);
+        check::at_least("copy_kv", "the slab", kv.k.dim(0)?, from.max(to) + len)?;
+        for slab in [&kv.k, &kv.v] {
+            slab.slice_set(&slab.narrow(0, from, len)?.copy()?, 0, to)?;
+        }
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        q: &Tensor,
+        heads: usize,
+        kv: &ReferenceKv,
+        spans: &[Span],
+        scale: f32,
+        out: &mut Tensor,
+    ) -> Result<()> {
+        let (slots, kv_heads, dim) = kv.k.dims3()?;
+        check::heads(heads, kv_heads)?;
+        check::spans(spans, slots)?;
+        let q = view("attention", q, 0, &[spans.len(), kv_heads, heads / kv_heads, dim])?;
+        for (r, span) in spans.iter().enumerate() {
+            let y = ops::attend(&q.get(r)?, &kv.k, &kv.v, *span, scale)?;
+            put("attention", out, r * heads * dim, &y)?;
+        }
+        Ok(())
+    }
+
+    fn route(
+        &self,
+        x: &Tensor,
+        rows: usize,
+        router: &ReferenceWeight,
+        spec: &RouterSpec,
+        out: &mut ReferenceRouting,
+    ) -> Result<()> {
+        let (w, outputs, inputs) = router.matrix("route")?;
+        check::router(spec, outputs)?;
+        if rows == 0 {
+            out.0.clear();
+            return Ok(());
+        }
+        let logits = view("route", x, 0, &[rows, inputs])?.matmul(&w.t()?)?;
+        out.0 = moe::choose(&logits, spec)?;
+        Ok(())
+    }
+
+    fn read_routing(&self, routing: &ReferenceRouting, rows: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+        check::at_least("read_routing", "the routing", routing.0.len(), rows)?;
+        Ok(routing.0[..rows].to_vec())
+    }
+
+    fn experts(
+        &self,
+        x: &Tensor,
+        rows: usize,
+        routing: &ReferenceRouting,
+        gate_up: &ReferenceWeight,
+        down: &ReferenceWeight,
+        dst: &mut Tensor,
+    ) -> Result<()> {
+        let (gate_up, [e, inner2, inputs]) = gate_up.stack("experts")?;
+        let (down, [e_down, outputs, inner]) = down.stack("experts")?;
+        check::equal("experts", "experts of down", e_down, e)?;
+        check::equal("experts", "rows of gate_up", inner2, 2 * inner)?;
+        check::at_least("experts", "the routing", routing.0.len(), rows)?;
+        let x = view("experts", x, 0, &[rows, inputs])?;
+        for r in 0..rows {
+            let Some(y) = moe::mix(&x.narrow(0, r, 1)?, &routing.0[r], gate_up, down)? else { continue };
+            let sum = (view("experts", dst, r * outputs, &[1, outputs])? + y)?;
+            put("experts", dst, r * outputs, &sum)?;
+        }
+        Ok(())
+    }
+
+    fn gather(&self, src: &Tensor, rows: &[u32], width: usize, dst: &mut Tensor) -> Result<()> {
+        for (r, &row) in rows.iter().enumerate() {
+            put("gather", dst, r * width, &view("gather", src, row as usize * width, &[width])?)?;
+        }
+        Ok(())
+    }
+
+    fn patches(&self, x: &Tensor, p: Patches, out: &mut Tensor) -> Result<()> {
+        check::patches(&p)?;
+        put("patches", out, 0, &image::patches(&view("patches", x, 0, &[p.n, p.h, p.w, p.c])?, p)?)
+    }
+
+    fn pixel_shuffle2(&self, x: &Tensor, n: usize, h: usize, w: usize, c: usize, out: &mut Tensor) -> Result<()> {
+        let x = view("pixel_shuffle2", x, 0, &[n, h, w, c, 2, 2])?;
+        put("pixel_shuffle2", out, 0, &x.permute((0, 1, 4, 2, 5, 3))?)
+    }
+
+    fn paint(
+        &self,
+        masks: &Tensor,
+        masks_at: usize,
+        colours: &Tensor,
+        colours_at: usize,
+        canvas: Canvas,
+        target: Target<'_>,
+    ) -> Result<()> {
+        check::canvas(&canvas, &target)?;
+        let (h, w) = canvas.grid;
+        let masks = view("paint", masks, masks_at, &[2 * h, 2 * w, canvas.layers])?;
+        let colours = view("paint", colours, colours_at, &[h, w, 3 * canvas.layers])?;
+        image::paint(&masks, &colours, canvas, target)
+    }
+}
+
+impl Reference {
+    /// Rows of a table; an id of `u32::MAX` gives zeros.
+    fn lookup(&self, op: &'static str, table: &ReferenceWeight, ids: &[u32]) -> Result<Tensor> {
+        let (table, rows, _) = table.matrix(op)?;
+        check::ids(op, ids, rows)?;
+        let known: Vec<u32> = ids.iter().map(|&id| if id == u32::MAX { 0 } else { id }).collect();
+        let keep: Vec<f32> = ids.iter().map(|&id| if id == u32::MAX { 0.0 } else { 1.0 }).collect();
+        let keep = Tensor::from_vec(keep, (ids.len(), 1), &self.device)?;
+        let known = Tensor::new(known.as_slice(), &self.device)?;
+        table.index_select(&known, 0)?.broadcast_mul(&keep).map_err(KernelError::from)
+    }
+}
