@@ -1,1 +1,41 @@
 //! Open a checkpoint, refuse it if it lies, hand out tensors by canonical name.
+//!
+//! A checkpoint (format: `weights.md`) comes from anywhere, so nothing in it is believed: a [`Checkpoint`] is opened by reading every
+//! configuration and every safetensors header, and by checking each number in them against the others, before one byte of a tensor is touched.
+//! What is opened can be used without further doubt: [`Manifest`] is fully typed, and a [`TensorSet`] hands out tensors whose bytes lie
+//! inside their file, with the shape that the caller states.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), borealis_weights::WeightsError> {
+//! let checkpoint = borealis_weights::Checkpoint::open("models/default".as_ref())?;
+//! let hidden = 192;
+//! let norm = checkpoint.tensors("")?.expect("model.norm.weight", &[hidden])?;
+//! println!("{} modalities, {:?}", checkpoint.manifest().modalities.len(), norm.dtype);
+//! # Ok(())
+//! # }
+//! ```
+
+mod checkpoint;
+mod error;
+mod header;
+mod index;
+mod json;
+mod manifest;
+mod nearest;
+mod storage;
+mod tensors;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use checkpoint::Checkpoint;
+pub use error::WeightsError;
+pub use json::{Node, parse_json};
+pub use manifest::{
+    CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, PlanKind, Predict, PresetSpec,
+    Quantization, SamplingSpec, Scene, Segment,
+};
+pub use nearest::nearest;
+pub use tensors::TensorSet;
+
+/// Result of everything here.
+pub type Result<T> = std::result::Result<T, WeightsError>;

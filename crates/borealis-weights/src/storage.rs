@@ -1,0 +1,138 @@
+//! Where a checkpoint's bytes are: a folder, or files embedded in the binary.
+#![allow(unsafe_code)]
+
+use crate::{Result, WeightsError};
+use std::fs::File;
+use std::ops::Deref;
+use std::path::{Component, Path, PathBuf};
+
+/// Files embedded in the binary: (path with forward slashes, bytes).
+pub(crate) type Embedded = &'static [(&'static str, &'static [u8])];
+
+/// Origin of a checkpoint's files.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    /// An existing folder, as an absolute path without links.
+    Folder(PathBuf),
+    /// Inside the binary.
+    Embedded(Embedded),
+}
+
+/// The bytes of one file.
+#[derive(Debug)]
+pub(crate) enum Bytes {
+    Owned(Vec<u8>),
+    Mapped(memmap2::Mmap),
+    Static(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Owned(v) => v,
+            Self::Mapped(m) => m,
+            Self::Static(s) => s,
+        }
+    }
+}
+
+impl Storage {
+    /// The folder at `path`, which must exist.
+    pub fn folder(path: &Path) -> Result<Self> {
+        let not_a_folder = || WeightsError::NotAFolder { path: path.to_path_buf() };
+        let root = path.canonicalize().map_err(|_| not_a_folder())?;
+        if root.is_dir() { Ok(Self::Folder(root)) } else { Err(not_a_folder()) }
+    }
+
+    /// For messages: the folder's path, or `embedded model`.
+    pub fn location(&self) -> String {
+        match self {
+            Self::Folder(root) => root.display().to_string(),
+            Self::Embedded(_) => "embedded model".into(),
+        }
+    }
+
+    /// Reads a small file whole; `None` when there is none. Refuses more than `limit` bytes.
+    pub fn read(&self, file: &str, limit: u64) -> Result<Option<Bytes>> {
+        match self.find(file)? {
+            Some(Found::Path(path)) => {
+                let too_large = |size| WeightsError::TooLarge { file: file.into(), size, limit };
+                let size = path.metadata().map_err(|e| self.io(file, e))?.len();
+                if size > limit {
+                    return Err(too_large(size));
+                }
+                let bytes = std::fs::read(&path).map_err(|e| self.io(file, e))?;
+                Ok(Some(Bytes::Owned(bytes)))
+            }
+            Some(Found::Static(bytes)) => Ok(Some(Bytes::Static(bytes))),
+            None => Ok(None),
+        }
+    }
+
+    /// Maps a large file; `None` when there is none.
+    ///
+    /// The file must not change while it is mapped (the usual contract of mapped weights: another process that truncates it
+    /// makes the system end this one).
+    pub fn map(&self, file: &str) -> Result<Option<Bytes>> {
+        match self.find(file)? {
+            Some(Found::Path(path)) => {
+                let opened = File::open(&path).map_err(|e| self.io(file, e))?;
+                // SAFETY: the mapping is read-only and private to this value; the bytes are plain `u8`s that are bounds-checked on every
+                // use. A concurrent writer could change them under us: documented above as the caller's contract.
+                let map = unsafe { memmap2::Mmap::map(&opened) }.map_err(|e| self.io(file, e))?;
+                Ok(Some(Bytes::Mapped(map)))
+            }
+            Some(Found::Static(bytes)) => Ok(Some(Bytes::Static(bytes))),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether there is something by that name.
+    pub fn exists(&self, file: &str) -> bool {
+        match self {
+            Self::Folder(root) => root.join(file).symlink_metadata().is_ok(),
+            Self::Embedded(files) => files.iter().any(|(name, _)| *name == file),
+        }
+    }
+
+    /// Finds a plain file that lies inside the folder even after links are followed.
+    fn find(&self, file: &str) -> Result<Option<Found>> {
+        let outside = |problem: &str| WeightsError::Outside { file: file.into(), problem: problem.into() };
+        let plain = Path::new(file).components().all(|c| matches!(c, Component::Normal(_)));
+        if file.is_empty() || !plain || file.contains(['\\', '\0']) {
+            return Err(outside("not a plain relative path"));
+        }
+        match self {
+            Self::Embedded(files) => Ok(files.iter().find(|(name, _)| *name == file).map(|(_, b)| Found::Static(b))),
+            Self::Folder(root) => {
+                let path = root.join(file);
+                if let Err(e) = path.symlink_metadata() {
+                    return if absent(&e) { Ok(None) } else { Err(self.io(file, e)) };
+                }
+                let real = path.canonicalize().map_err(|e| self.io(file, e))?;
+                if !real.starts_with(root) {
+                    return Err(outside("a link that leads out of the folder"));
+                }
+                // Also keeps us from waiting on a pipe or reading a device without end.
+                if !real.metadata().map_err(|e| self.io(file, e))?.is_file() {
+                    return Err(outside("not a plain file"));
+                }
+                Ok(Some(Found::Path(real)))
+            }
+        }
+    }
+
+    fn io(&self, file: &str, source: std::io::Error) -> WeightsError {
+        WeightsError::Io { location: self.location(), file: file.into(), source }
+    }
+}
+
+fn absent(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+enum Found {
+    Path(PathBuf),
+    Static(&'static [u8]),
+}
