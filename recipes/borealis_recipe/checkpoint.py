@@ -1,0 +1,162 @@
+"""Writes a checkpoint folder in the format of weights.md."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from . import audio_codec as ac
+from . import layout, world
+from .model import Borealis
+from .video_tokenizer import PATCH, VideoTokenizer
+
+
+def model_config(model: Borealis) -> dict:
+    """config.json of the transformer."""
+    c = asdict(model.config)
+    theta = c.pop("rope_theta")
+    modalities = [
+        {"name": "text", "slots": 1, "codes": [{"start": 0, "size": layout.STATE_START}], "predict": "one", "copy_gate": False}
+    ]
+    for m in layout.MODALITIES.values():
+        entry = {
+            "name": m.name,
+            "slots": m.slots,
+            "codes": [{"start": s, "size": n} for s, n in m.codes],
+            "predict": "parallel",
+            "copy_gate": m.copy_gate,
+            "offset": 1 if m.name == "state" else 0,
+            "plan": "frame",
+        }
+        if m.condition:
+            entry["condition"] = m.condition
+        modalities.append(entry)
+    return {
+        "model_type": "borealis",
+        "format": 1,
+        "vocab_size": layout.VOCAB_SIZE,
+        **c,
+        "qk_norm": True,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "scoring_func": "softmax",
+        "norm_topk_prob": True,
+        "routed_scaling_factor": 1.0,
+        "router_selection_bias": False,
+        "n_shared_experts": 0,
+        "num_null_experts": 0,
+        "first_k_dense_replace": 0,
+        "intermediate_size": 0,
+        "rope_parameters": {"rope_theta": theta, "axes": 3, "rotation": "half"},
+        "segments": [{"name": n, "start": s, "size": k} for n, s, k in layout.SEGMENTS],
+        "controls": layout.CONTROL,
+        "row_kinds": list(layout.ROW_KINDS),
+        "row_features": {
+            "size": layout.FEATURES,
+            "type": "aurora-mini",
+            "absolute": list(layout.ABSOLUTE),
+            "seconds": list(layout.SECONDS),
+            "relative": list(layout.RELATIVE),
+            "near": list(layout.NEAR),
+            "position_bins_per_unit": world.BINS,
+            "position_origin": world.ORIGIN,
+            "cells_per_unit": world.CELLS_PER_UNIT,
+        },
+        "modalities": modalities,
+        "media": {
+            "fps": world.FPS,
+            "frames_per_latent": world.STRIDE,
+            "latent_fps": world.FPS // world.STRIDE,
+            "window": 1,
+            "time_scale": 0.0,
+            "block": ["state", "video", "audio"],
+            "groups": [["state"], ["video", "audio"]],
+            "grids": {a: list(g) for a, g in layout.GRID.items()},
+            "canvas_cells": {a: [rows, columns] for a, (columns, rows) in world.CANVAS.items()},
+        },
+        "scene": {
+            "fields": [
+                {"name": n, "start": layout.SCENE_START + s, "size": k}
+                for n, s, k in zip(world.SCENE_FIELDS, world.SCENE_START, world.SCENE_SIZE)
+            ]
+        },
+        "modes": {
+            name: {"control": control, "input": "source" if name.startswith("edit") else "previous"}
+            for name, control in layout.MODES.items()
+        },
+    }
+
+
+def video_config(tokenizer: VideoTokenizer) -> dict:
+    c = tokenizer.config
+    return {
+        "type": "fsq_layered",
+        "fps": world.FPS,
+        "frames_per_latent": c.stride,
+        "lines_per_unit": 180,
+        "cell": 20,
+        "patch": PATCH,
+        "channels": list(c.channels),
+        "digits": c.digits,
+        "levels": c.levels,
+        "layers": c.layers,
+        "norm_eps": 1e-5,
+        "canvas_cells": {a: [rows, columns] for a, (columns, rows) in world.CANVAS.items()},
+    }
+
+
+def audio_config() -> dict:
+    return {
+        "type": "oscillator_rvq",
+        "sample_rate": world.SAMPLE_RATE,
+        "hop": ac.HOP,
+        "sub": ac.SUB,
+        "tones": ac.TONES,
+        "first_tone_midi": 36,
+        "tone_phase_step": 2.399963,
+        "bands": ac.BANDS,
+        "band_edges_hz": ac.BAND_EDGES.tolist(),
+        "noise_period": ac.NOISE_PERIOD,
+        "books": layout.BOOKS,
+        "book_size": layout.BOOK_SIZE,
+        "window": ac.WINDOW,
+        "iterations": ac.ITERATIONS,
+        "pool_edges": ac.POOL_EDGES.tolist(),
+        "floor": ac.FLOOR,
+        "frames_per_latent": world.STRIDE,
+    }
+
+
+def generation_config(sampling: dict | None = None) -> dict:
+    default = {
+        "text": {"temperature": 0.0, "top_k": 0, "top_p": 1.0},
+        "state": {"temperature": 0.0},
+        "video": {"temperature": 0.0},
+        "audio": {"temperature": 0.0},
+    }
+    return {"guidance": 1.0, "sampling": sampling or default, "presets": {"quality": {}, "speed": {"fps_divisor": 1}}}
+
+
+def _write(folder: Path, config: dict, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    packed = {k: v.detach().to(dtype).contiguous() for k, v in tensors.items()}
+    save_file(packed, str(folder / "model.safetensors"), metadata={"format": "pt"})
+
+
+def export(
+    folder: Path, model: Borealis, tokenizer: Path, video: VideoTokenizer, audio: ac.AudioCodec,
+    dtype: torch.dtype = torch.bfloat16, sampling: dict | None = None,
+) -> None:  # fmt: skip
+    """Writes the whole checkpoint. The video encoder and the audio tables stay in f32/f16 so that codes are exact."""
+    _write(folder, model_config(model), model.state_dict(), dtype)
+    (folder / "generation_config.json").write_text(json.dumps(generation_config(sampling), indent=1) + "\n")
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    _write(folder / "video_tokenizer", video_config(video), video.state_dict(), torch.float32 if dtype == torch.float32 else torch.float16)
+    tables = {"codebooks": audio.codebooks, "templates": audio.templates}
+    _write(folder / "audio_tokenizer", audio_config(), tables, torch.float32)
