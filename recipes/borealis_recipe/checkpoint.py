@@ -95,40 +95,40 @@ def model_config(model: Borealis) -> dict:
 def video_config(tokenizer: VideoTokenizer) -> dict:
     c = tokenizer.config
     return {
-        "type": "fsq_layered",
-        "fps": world.FPS,
-        "frames_per_latent": c.stride,
-        "lines_per_unit": 180,
-        "cell": 20,
-        "patch": PATCH,
+        "type": "causal_fsq",
         "channels": list(c.channels),
         "digits": c.digits,
         "levels": c.levels,
         "layers": c.layers,
+        "stride": c.stride,
+        "patch": PATCH,
         "norm_eps": 1e-5,
-        "canvas_cells": {a: [rows, columns] for a, (columns, rows) in world.CANVAS.items()},
     }
 
 
 def audio_config() -> dict:
     return {
-        "type": "oscillator_rvq",
+        "type": "oscillator_bank",
         "sample_rate": world.SAMPLE_RATE,
-        "hop": ac.HOP,
-        "sub": ac.SUB,
-        "tones": ac.TONES,
-        "first_tone_midi": 36,
-        "tone_phase_step": 2.399963,
-        "bands": ac.BANDS,
-        "band_edges_hz": ac.BAND_EDGES.tolist(),
-        "noise_period": ac.NOISE_PERIOD,
-        "books": layout.BOOKS,
-        "book_size": layout.BOOK_SIZE,
-        "window": ac.WINDOW,
-        "iterations": ac.ITERATIONS,
-        "pool_edges": ac.POOL_EDGES.tolist(),
-        "floor": ac.FLOOR,
+        "frame_samples": ac.HOP,
         "frames_per_latent": world.STRIDE,
+        "lead_in": (world.STRIDE - 1) * ac.HOP,
+        "subframes": ac.HOP // ac.SUB,
+        "tones": ac.TONES,
+        "first_midi": 36,
+        "phase_step": 2.399963,
+        "bands": ac.BANDS,
+        "band_hertz": [60, 11500],
+        "noise_period": ac.NOISE_PERIOD,
+        "floor": ac.FLOOR,
+        "codebooks": layout.BOOKS,
+        "codebook_size": layout.BOOK_SIZE,
+        "analysis": {
+            "window": ac.WINDOW,
+            "pool_edges": ac.POOL_EDGES.tolist(),
+            "iterations": ac.ITERATIONS,
+            "max_sharpening": 6.0,
+        },
     }
 
 
