@@ -165,6 +165,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// `cpu`, `reference`, ...
     fn name(&self) -> &'static str;
+    /// Operations of this trait that run as one kernel over several steps of arithmetic, for `borealis inspect`; none unless the backend says so.
+    fn fused(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// A zeroed buffer of `len` numbers.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
     /// Copies `data` to `dst[at..]`.

@@ -1,6 +1,10 @@
 //! What the engine hands to the model for one step.
 
 use borealis_kernels::Span;
+use borealis_weights::{ModalitySpec, Predict};
+
+use crate::config::ModelConfig;
+use crate::error::{ModelError, Result};
 
 /// One position to compute: row of the transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +15,8 @@ pub struct Row {
     pub kind: Option<u32>,
     /// Start of its input codes in [`Batch::codes`] (`slots * codes` ids); `None` = BOS.
     pub codes: Option<usize>,
+    /// Start of its condition's codes in [`Batch::codes`] (`slots * codes` ids of the modality that its modality's `condition` names); `None` = none is added.
+    pub condition: Option<usize>,
     /// Start of its features in [`Batch::features`] (F numbers); `None` = zeros.
     pub features: Option<usize>,
     /// Rotary position (t, y, x); text lies on the diagonal.
@@ -50,7 +56,8 @@ pub struct Batch {
 pub struct Logits {
     /// All numbers.
     pub values: Vec<f32>,
-    /// Where query q starts; one more at the end. A multi-code query holds, slot by slot and code by code, `size` logits for each code's own range.
+    /// Where query q starts; one more at the end. A multi-code query holds, slot by slot and code by code, `size` logits for each code's own range;
+    /// a query of a `depth` modality holds one code of each slot, the one that is decided now (see [`crate::Forward::depth_step`]).
     pub offsets: Vec<usize>,
 }
 
@@ -58,5 +65,85 @@ impl Logits {
     /// The logits of query `q`.
     pub fn query(&self, q: usize) -> &[f32] {
         &self.values[self.offsets[q]..self.offsets[q + 1]]
+    }
+}
+
+impl Batch {
+    /// Refuses rows and queries that do not fit the model, a cache of `slots` slots, or each other.
+    pub(crate) fn check(&self, config: &ModelConfig, slots: usize) -> Result<()> {
+        for (i, row) in self.rows.iter().enumerate() {
+            self.check_row(config, slots, row).map_err(|what| ModelError::Batch(format!("row {i}: {what}")))?;
+        }
+        for (i, query) in self.queries.iter().enumerate() {
+            let bad = |what: String| Err(ModelError::Batch(format!("query {i}: {what}")));
+            let Some(spec) = config.modalities.get(query.modality) else {
+                return bad(format!("modality {} of {}", query.modality, config.modalities.len()));
+            };
+            if query.row >= self.rows.len() {
+                return bad(format!("row {} of {}", query.row, self.rows.len()));
+            }
+            match query.allowed {
+                Some(_) if spec.predict != Predict::One => {
+                    return bad(format!("{} has several codes, ids cannot be restricted", spec.name));
+                }
+                Some((start, end)) if start >= end || end as usize > config.vocab_size => {
+                    return bad(format!("allowed ids {start}..{end} of {}", config.vocab_size));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_row(&self, config: &ModelConfig, slots: usize, row: &Row) -> std::result::Result<(), String> {
+        let spec = config
+            .modalities
+            .get(row.modality)
+            .ok_or_else(|| format!("modality {} of {}", row.modality, config.modalities.len()))?;
+        if let Some(start) = row.codes {
+            self.check_codes(spec, start)?;
+        }
+        if let Some(start) = row.condition {
+            let m = config.condition(row.modality).ok_or_else(|| format!("{} has no condition", spec.name))?;
+            self.check_codes(&config.modalities[m], start)?;
+        }
+        if let Some(kind) = row.kind.filter(|k| *k as usize >= config.row_kinds) {
+            return Err(format!("kind {kind} of {}", config.row_kinds));
+        }
+        if let Some(start) =
+            row.features.filter(|s| s.checked_add(config.row_features).is_none_or(|end| end > self.features.len()))
+        {
+            return Err(format!("features from {start} of {}", self.features.len()));
+        }
+        let sees = row.sees;
+        let fits = |(start, end): (u32, u32)| start <= end && end as usize <= slots;
+        if row.slot as usize >= slots || !fits(sees.prefix) || !fits(sees.recent) {
+            return Err(format!(
+                "slot {} and spans {:?}, {:?} in a cache of {slots} slots",
+                row.slot, sees.prefix, sees.recent
+            ));
+        }
+        if sees.prefix.0 == sees.prefix.1 && sees.recent.0 == sees.recent.1 {
+            return Err("it sees no slot".into());
+        }
+        if sees.prefix.0.max(sees.recent.0) < sees.prefix.1.min(sees.recent.1) {
+            return Err(format!("spans {:?} and {:?} overlap", sees.prefix, sees.recent));
+        }
+        Ok(())
+    }
+
+    fn check_codes(&self, spec: &ModalitySpec, start: usize) -> std::result::Result<(), String> {
+        let codes = start.checked_add(spec.row_codes()).and_then(|end| self.codes.get(start..end));
+        let codes = codes.ok_or_else(|| format!("codes of {} from {start} of {}", spec.name, self.codes.len()))?;
+        match codes.iter().zip(spec.codes.iter().cycle()).enumerate().find(|(_, (id, range))| !range.contains(**id)) {
+            Some((at, (id, range))) => Err(format!(
+                "id {id} is not in the range {}..{} of code {} of {}",
+                range.start,
+                range.end(),
+                at % spec.codes.len(),
+                spec.name
+            )),
+            None => Ok(()),
+        }
     }
 }

@@ -1,5 +1,36 @@
 //! The transformer: a batch of ids and a KV cache in, logits out.
+//!
+//! [`Model`] holds immutable weights on one device and is written once for all backends. Everything that changes lies in the [`KvCache`] that is
+//! handed to [`Model::forward`]: keys and values of all sequences, and the buffers of a step. The engine sees both as one [`Forward`] object, made by [`load`].
+//!
+//! A [`Batch`] is rows of any number of sequences. A row is one position: its input codes, where it stands, which slots of the cache it writes and sees.
+//! A row's result depends on its own input and the slots that it sees, never on its neighbours.
 
+mod attention;
 mod batch;
+mod cache;
+mod config;
+mod cost;
+mod depth;
+mod embed;
+mod error;
+mod forward;
+mod head;
+mod layer;
+mod load;
+mod model;
+mod moe;
+mod names;
+mod pieces;
+mod rope;
+mod scratch;
 
 pub use batch::{Batch, Logits, Query, Row};
+pub use cache::{KvCache, SlotRange};
+pub use config::{DepthConfig, Experts, Heads, ModelConfig};
+pub use cost::{StepCost, Summary};
+pub use error::{ModelError, Result};
+pub use forward::{Forward, Runner, load};
+pub use model::{Model, Trace};
+pub use names::tensor_names;
+pub use rope::{Rope, RopeScaling};

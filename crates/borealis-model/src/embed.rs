@@ -1,0 +1,125 @@
+//! Input embedding: from a batch's codes, kinds and features to the residual stream.
+
+use borealis_kernels::Backend;
+
+use crate::batch::{Batch, Row};
+use crate::error::Result;
+use crate::model::Model;
+use crate::scratch::Scratch;
+
+/// An id that adds nothing.
+const NONE: u32 = u32::MAX;
+
+impl<B: Backend> Model<B> {
+    /// Writes the embedded input of `batch.rows[rows]` to `s.hidden`.
+    pub(crate) fn embed(&self, batch: &Batch, rows: std::ops::Range<usize>, s: &mut Scratch<B>) -> Result<()> {
+        let piece = &batch.rows[rows];
+        let first = piece[0].modality;
+        if piece.iter().all(|r| r.modality == first) {
+            s.host.ids.clear();
+            piece.iter().for_each(|r| self.push_ids(batch, first, r.codes, &mut s.host.ids));
+            self.project(first, piece.len(), s, true)?;
+        } else {
+            self.clear(piece.len(), s)?;
+            for m in 0..self.config.modalities.len() {
+                self.embed_some(batch, piece, m, s, |r| (r.modality == m).then_some(r.codes))?;
+            }
+        }
+        for m in 0..self.config.modalities.len() {
+            let condition = |r: &Row| {
+                (r.condition.is_some() && self.config.condition(r.modality) == Some(m)).then_some(r.condition)
+            };
+            self.embed_some(batch, piece, m, s, condition)?;
+        }
+        self.add_kinds(piece, s)?;
+        self.add_features(batch, piece, s)
+    }
+
+    fn clear(&self, rows: usize, s: &mut Scratch<B>) -> Result<()> {
+        let len = rows * self.config.hidden_size;
+        s.host.features.clear();
+        s.host.features.resize(len, 0.0);
+        Ok(self.backend.write(&mut s.hidden, 0, &s.host.features)?)
+    }
+
+    /// Adds embeddings of modality `m` to those rows for which `codes` says where they start (`Some(None)` = BOS, nothing to add).
+    /// Consecutive rows with the same codes (a shared condition) are computed once; each is then gathered to its place and a zero row to all others.
+    fn embed_some(
+        &self,
+        batch: &Batch,
+        piece: &[Row],
+        m: usize,
+        s: &mut Scratch<B>,
+        codes: impl Fn(&Row) -> Option<Option<usize>>,
+    ) -> Result<()> {
+        s.host.ids.clear();
+        s.host.index.clear();
+        let mut last: Option<usize> = None;
+        let mut groups = 0;
+        for row in piece {
+            let start = codes(row).flatten();
+            if start.is_some() && start != last {
+                self.push_ids(batch, m, start, &mut s.host.ids);
+                last = start;
+                groups += 1;
+            }
+            s.host.index.push(if start.is_some() { groups - 1 } else { NONE });
+        }
+        if groups == 0 {
+            return Ok(());
+        }
+        self.push_ids(batch, m, None, &mut s.host.ids);
+        s.host.index.iter_mut().filter(|i| **i == NONE).for_each(|i| *i = groups);
+        self.project(m, groups as usize + 1, s, false)?;
+        let width = self.config.hidden_size;
+        self.backend.gather(&s.projected, &s.host.index, width, &mut s.gathered)?;
+        Ok(self.backend.add(&mut s.hidden, &s.gathered, piece.len() * width)?)
+    }
+
+    fn push_ids(&self, batch: &Batch, m: usize, start: Option<usize>, ids: &mut Vec<u32>) {
+        let n = self.config.row_codes(m);
+        match start {
+            Some(at) => ids.extend_from_slice(&batch.codes[at..at + n]),
+            None => ids.extend(std::iter::repeat_n(NONE, n)),
+        }
+    }
+
+    /// Embeds `s.host.ids` (`rows` rows of modality `m`) into `s.hidden` or `s.projected`.
+    fn project(&self, m: usize, rows: usize, s: &mut Scratch<B>, direct: bool) -> Result<()> {
+        let codes = self.config.modalities[m].codes.len();
+        let out = if direct { &mut s.hidden } else { &mut s.projected };
+        match &self.modalities[m].in_proj {
+            Some(in_proj) => {
+                self.backend.embed(&self.embed_tokens, &s.host.ids, codes, &mut s.embedded)?;
+                self.backend.matmul(&s.embedded, rows, in_proj, None, false, out)?;
+            }
+            None => self.backend.embed(&self.embed_tokens, &s.host.ids, codes, out)?,
+        }
+        Ok(())
+    }
+
+    fn add_kinds(&self, piece: &[Row], s: &mut Scratch<B>) -> Result<()> {
+        if let Some(table) = &self.row_kinds {
+            s.host.ids.clear();
+            s.host.ids.extend(piece.iter().map(|r| r.kind.unwrap_or(NONE)));
+            self.backend.add_embed(table, &s.host.ids, &mut s.hidden)?;
+        }
+        Ok(())
+    }
+
+    fn add_features(&self, batch: &Batch, piece: &[Row], s: &mut Scratch<B>) -> Result<()> {
+        let f = self.config.row_features;
+        if let Some(in_features) = self.in_features.as_ref().filter(|_| piece.iter().any(|r| r.features.is_some())) {
+            s.host.features.clear();
+            for row in piece {
+                match row.features {
+                    Some(at) => s.host.features.extend_from_slice(&batch.features[at..at + f]),
+                    None => s.host.features.extend(std::iter::repeat_n(0.0, f)),
+                }
+            }
+            self.backend.write(&mut s.features, 0, &s.host.features)?;
+            self.backend.matmul(&s.features, piece.len(), in_features, None, true, &mut s.hidden)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! The model as the engine sees it: one object, whatever the device.
+
+use std::sync::Arc;
+
+use borealis_kernels::{Backend, DeviceSpec, QuantFormat};
+use borealis_weights::Checkpoint;
+
+use crate::batch::{Batch, Logits};
+use crate::cache::{KvCache, SlotRange};
+use crate::config::ModelConfig;
+use crate::cost::{StepCost, Summary};
+use crate::error::{ModelError, Result};
+use crate::model::{Model, Trace};
+
+/// A model with its KV cache, on some device.
+///
+/// One step computes any number of rows of any number of sequences:
+///
+/// 1. [`Forward::allocate`] once, then [`Forward::reserve`] a range of slots for each sequence.
+/// 2. [`Forward::step`]: the rows' keys and values go to their slots, the queried rows' logits come back.
+/// 3. When a query's modality is predicted by `depth`, its logits are those of code 0 of each slot: decide them, hand the ids to
+///    [`Forward::depth_step`], which gives the logits of the next code; repeat until it returns false.
+/// 4. [`Forward::release`] when the sequence ends.
+pub trait Forward: Send {
+    /// The configuration.
+    fn config(&self) -> &ModelConfig;
+    /// Name of the backend that computes.
+    fn backend(&self) -> &'static str;
+    /// How weights are kept on the device.
+    fn format(&self) -> QuantFormat;
+    /// Makes the KV cache anew, for `slots` positions and steps of up to `max_rows` rows. Fails while slots are reserved.
+    fn allocate(&mut self, slots: usize, max_rows: usize) -> Result<()>;
+    /// Bytes that [`Forward::allocate`] takes: keys, values and the buffers of a step.
+    fn cache_bytes(&self, slots: usize, max_rows: usize) -> u64;
+    /// Slots of the cache, and how many of them are free.
+    fn slots(&self) -> (usize, usize);
+    /// Reserves `slots` slots in a row.
+    fn reserve(&mut self, slots: usize) -> Result<SlotRange>;
+    /// Gives a range back; releasing it twice is an error.
+    fn release(&mut self, range: SlotRange) -> Result<()>;
+    /// Copies the keys and values of slots `from..from + len` to `to..`.
+    fn copy_slots(&mut self, from: u32, to: u32, len: u32) -> Result<()>;
+    /// Computes a batch and writes the logits of its queries.
+    fn step(&mut self, batch: &Batch, out: &mut Logits) -> Result<()>;
+    /// The next code of the last step's `depth` queries. `ids`: for each of them, in order, the ids just decided (one for each slot).
+    /// `out` has one entry for each `depth` query, empty where no code is left. False (and `out` empty) when no query has a code left.
+    fn depth_step(&mut self, ids: &[u32], out: &mut Logits) -> Result<bool>;
+    /// As [`Forward::step`], and what every layer did: for goldens and tests, slow.
+    fn trace(&mut self, batch: &Batch, out: &mut Logits) -> Result<Trace>;
+    /// What a step of this batch costs.
+    fn costs(&self, batch: &Batch) -> StepCost;
+    /// Sizes, for `borealis inspect`.
+    fn summary(&self) -> Summary;
+}
+
+/// A [`Model`] and its [`KvCache`].
+pub struct Runner<B: Backend> {
+    model: Arc<Model<B>>,
+    cache: KvCache<B>,
+}
+
+impl<B: Backend> Runner<B> {
+    /// A runner with an empty cache; see [`Forward::allocate`].
+    pub fn new(model: Arc<Model<B>>) -> Result<Self> {
+        let cache = KvCache::new(&model, 0, 1)?;
+        Ok(Self { model, cache })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model<B>> {
+        &self.model
+    }
+}
+
+impl<B: Backend> Forward for Runner<B> {
+    fn config(&self) -> &ModelConfig {
+        self.model.config()
+    }
+
+    fn backend(&self) -> &'static str {
+        self.model.backend().name()
+    }
+
+    fn format(&self) -> QuantFormat {
+        self.model.format()
+    }
+
+    fn allocate(&mut self, slots: usize, max_rows: usize) -> Result<()> {
+        match self.cache.reserved_slots() {
+            0 => {
+                self.cache = KvCache::new(&self.model, slots, max_rows)?;
+                Ok(())
+            }
+            n => Err(ModelError::CacheInUse(n)),
+        }
+    }
+
+    fn cache_bytes(&self, slots: usize, max_rows: usize) -> u64 {
+        KvCache::<B>::bytes(self.config(), slots) + KvCache::<B>::scratch_bytes(self.config(), max_rows)
+    }
+
+    fn slots(&self) -> (usize, usize) {
+        (self.cache.slots(), self.cache.free_slots())
+    }
+
+    fn reserve(&mut self, slots: usize) -> Result<SlotRange> {
+        self.cache.reserve(slots)
+    }
+
+    fn release(&mut self, range: SlotRange) -> Result<()> {
+        self.cache.release(range)
+    }
+
+    fn copy_slots(&mut self, from: u32, to: u32, len: u32) -> Result<()> {
+        self.cache.copy(self.model.backend(), from, to, len)
+    }
+
+    fn step(&mut self, batch: &Batch, out: &mut Logits) -> Result<()> {
+        self.model.forward_into(batch, &mut self.cache, out)
+    }
+
+    fn depth_step(&mut self, ids: &[u32], out: &mut Logits) -> Result<bool> {
+        self.model.depth_step(ids, &mut self.cache, out)
+    }
+
+    fn trace(&mut self, batch: &Batch, out: &mut Logits) -> Result<Trace> {
+        self.model.trace(batch, &mut self.cache, out)
+    }
+
+    fn costs(&self, batch: &Batch) -> StepCost {
+        self.model.costs(batch)
+    }
+
+    fn summary(&self) -> Summary {
+        self.model.summary()
+    }
+}
+
+/// Loads a checkpoint on the device that the user asked for: the only place that chooses a backend. `threads` is for the CPU (0 = all cores).
+pub fn load(
+    checkpoint: &Checkpoint,
+    device: &DeviceSpec,
+    format: QuantFormat,
+    threads: usize,
+) -> Result<Box<dyn Forward>> {
+    fn runner<B: Backend>(checkpoint: &Checkpoint, backend: B, format: QuantFormat) -> Result<Box<dyn Forward>> {
+        Ok(Box::new(Runner::new(Arc::new(Model::load(checkpoint, backend, format)?))?))
+    }
+    match device {
+        DeviceSpec::Reference => runner(checkpoint, borealis_kernels::Reference::new(), format),
+        DeviceSpec::Auto | DeviceSpec::Cpu => {
+            let _ = threads;
+            runner(checkpoint, borealis_kernels::Reference::new(), format)
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The part of a layer after attention: a dense SwiGLU, or a router and its experts.
+
+use borealis_kernels::{Backend, RouterSpec};
+
+use crate::config::Experts;
+use crate::error::Result;
+use crate::load::Loader;
+use crate::scratch::LayerScratch;
+
+/// `down(silu(gate(x)) * up(x))` with gate and up stacked into one matrix.
+pub(crate) struct SwiGlu<B: Backend> {
+    gate_up: B::Weight,
+    down: B::Weight,
+    inner: usize,
+}
+
+impl<B: Backend> SwiGlu<B> {
+    /// Reads `<prefix>.{gate,up,down}_proj.weight`.
+    pub fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, inner: usize) -> Result<Self> {
+        let name = |part: &str| format!("{prefix}.{part}_proj.weight");
+        Ok(Self {
+            gate_up: loader.stacked(&name("gate"), &name("up"), [inner, width])?,
+            down: loader.matrix(&name("down"), &[width, inner])?,
+            inner,
+        })
+    }
+
+    /// Adds the result for `s.x` to `hidden`.
+    pub fn forward(&self, b: &B, rows: usize, s: &mut LayerScratch<B>, hidden: &mut B::Buffer) -> Result<()> {
+        b.matmul(&s.x, rows, &self.gate_up, None, false, &mut s.gate_up)?;
+        b.swiglu(&s.gate_up, rows, self.inner, &mut s.inner)?;
+        b.matmul(&s.inner, rows, &self.down, None, true, hidden)?;
+        Ok(())
+    }
+
+    /// Bytes of the weights.
+    pub fn bytes(&self, b: &B) -> u64 {
+        (b.weight_bytes(&self.gate_up) + b.weight_bytes(&self.down)) as u64
+    }
+}
+
+/// Chooses experts for rows; knows nothing of their weights.
+pub(crate) struct Router<B: Backend> {
+    weight: B::Weight,
+    spec: RouterSpec,
+}
+
+impl<B: Backend> Router<B> {
+    fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, experts: &Experts) -> Result<Self> {
+        let mut spec = experts.router.clone();
+        if experts.selection_bias {
+            spec.selection_bias = loader.values(&format!("{prefix}.e_score_correction_bias"), &[experts.outputs()])?;
+        }
+        Ok(Self { weight: loader.exact(&format!("{prefix}.weight"), &[experts.outputs(), width])?, spec })
+    }
+
+    /// The routing of `x`'s rows.
+    fn route(&self, b: &B, x: &B::Buffer, rows: usize, out: &mut B::Routing) -> Result<()> {
+        Ok(b.route(x, rows, &self.weight, &self.spec, out)?)
+    }
+}
+
+/// The experts of a layer. They receive their routing; they do not route.
+pub(crate) struct ExpertWeights<B: Backend> {
+    gate_up: B::Weight,
+    down: B::Weight,
+}
+
+impl<B: Backend> ExpertWeights<B> {
+    fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, experts: &Experts) -> Result<Self> {
+        let (e, inner) = (experts.router.experts, experts.inner);
+        Ok(Self {
+            gate_up: loader.matrix(&format!("{prefix}.gate_up_proj"), &[e, 2 * inner, width])?,
+            down: loader.matrix(&format!("{prefix}.down_proj"), &[e, width, inner])?,
+        })
+    }
+
+    /// Adds the weighted outputs of each row's chosen experts to `hidden`.
+    fn forward(&self, b: &B, x: &B::Buffer, rows: usize, routing: &B::Routing, hidden: &mut B::Buffer) -> Result<()> {
+        Ok(b.experts(x, rows, routing, &self.gate_up, &self.down, hidden)?)
+    }
+}
+
+/// The second half of a layer.
+pub(crate) enum Mlp<B: Backend> {
+    Dense(SwiGlu<B>),
+    Routed { router: Router<B>, experts: ExpertWeights<B>, shared: Option<SwiGlu<B>> },
+}
+
+impl<B: Backend> Mlp<B> {
+    /// Reads a routed layer's `<prefix>.{gate,experts,shared_experts}`.
+    pub fn load_routed(loader: &Loader<'_, B>, prefix: &str, width: usize, experts: &Experts) -> Result<Self> {
+        let shared = match experts.shared {
+            0 => None,
+            inner => Some(SwiGlu::load(loader, &format!("{prefix}.shared_experts"), width, inner)?),
+        };
+        Ok(Self::Routed {
+            router: Router::load(loader, &format!("{prefix}.gate"), width, experts)?,
+            experts: ExpertWeights::load(loader, &format!("{prefix}.experts"), width, experts)?,
+            shared,
+        })
+    }
+
+    /// `hidden += mlp(s.x)`.
+    pub fn forward(&self, b: &B, rows: usize, s: &mut LayerScratch<B>, hidden: &mut B::Buffer) -> Result<()> {
+        match self {
+            Self::Dense(mlp) => mlp.forward(b, rows, s, hidden),
+            Self::Routed { router, experts, shared } => {
+                router.route(b, &s.x, rows, &mut s.routing)?;
+                experts.forward(b, &s.x, rows, &s.routing, hidden)?;
+                match shared {
+                    Some(mlp) => mlp.forward(b, rows, s, hidden),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Bytes of weights that every row needs, and bytes of one expert.
+    pub fn bytes(&self, b: &B) -> (u64, u64) {
+        match self {
+            Self::Dense(mlp) => (mlp.bytes(b), 0),
+            Self::Routed { router, experts, shared } => {
+                let always = b.weight_bytes(&router.weight) as u64 + shared.as_ref().map_or(0, |s| s.bytes(b));
+                let all = b.weight_bytes(&experts.gate_up) + b.weight_bytes(&experts.down);
+                (always, all as u64 / router.spec.experts as u64)
+            }
+        }
+    }
+}
