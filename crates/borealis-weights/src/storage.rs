@@ -19,11 +19,21 @@ pub(crate) enum Storage {
 }
 
 /// The bytes of one file.
-#[derive(Debug)]
 pub(crate) enum Bytes {
     Owned(Vec<u8>),
     Mapped(memmap2::Mmap),
     Static(&'static [u8]),
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self {
+            Self::Owned(_) => "owned",
+            Self::Mapped(_) => "mapped",
+            Self::Static(_) => "embedded",
+        };
+        write!(f, "{} bytes, {kind}", self.len())
+    }
 }
 
 impl Deref for Bytes {

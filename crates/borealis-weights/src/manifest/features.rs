@@ -13,6 +13,8 @@ pub struct Features {
     pub y: Vec<f32>,
     /// Frequencies of the time in seconds.
     pub seconds: Vec<f32>,
+    /// Cells of a unit (the canvas's short side): the centre of the video position (r, c) lies at ((2c + 1), (2r + 1)) / this for positions of 2 x 2 cells.
+    pub cells_per_unit: u32,
     /// Distances to the objects of another modality's row.
     pub near: Option<Near>,
 }
@@ -48,17 +50,19 @@ impl Features {
     }
 
     pub(super) fn read(root: &Node<'_>, modalities: &[ModalitySpec]) -> Result<Option<Self>> {
-        let Some(node) = root.opt("row_features")? else { return Ok(None) };
-        node.only(&["size", "x", "y", "seconds", "near"])?;
+        let Some(node) = root.opt("row_features")?.filter(|n| n.entries().map_or(true, |e| !e.is_empty())) else { return Ok(None) };
+        node.only(&KEYS)?;
+        node.get("type")?.choice(&TYPES)?;
+        let absolute = numbers(&node, "absolute")?;
         let features = Self {
-            x: numbers(&node, "x")?,
-            y: numbers(&node, "y")?,
+            x: absolute.clone(),
+            y: absolute,
             seconds: numbers(&node, "seconds")?,
-            near: node.opt("near")?.map(|n| Near::read(&n, modalities)).transpose()?,
+            cells_per_unit: node.opt("cells_per_unit")?.map_or(Ok(9), |n| n.u32(1, 1 << 16))?,
+            near: Near::read(&node, modalities)?,
         };
-        if let Some(size) = node.opt("size")?
-            && size.size(0, 1 << 16)? != features.len()
-        {
+        let size = node.get("size")?;
+        if size.size(0, 1 << 16)? != features.len() {
             return Err(size.fail(format!("the lists make {} numbers: both must agree", features.len())));
         }
         Ok(if features.is_empty() { None } else { Some(features) })
@@ -70,32 +74,33 @@ impl Near {
         self.slots * self.points.len() * (4 * self.frequencies.len() + self.decays.len())
     }
 
-    fn read(node: &Node<'_>, modalities: &[ModalitySpec]) -> Result<Self> {
-        node.only(&["modality", "points", "scale", "shift", "frequencies", "decays"])?;
-        let name = node.get("modality")?;
-        let wanted = name.string()?;
-        let Some(modality) = modalities.iter().position(|m| m.name == wanted) else {
-            return Err(name.fail("must be a modality"));
-        };
-        let ModalitySpec { slots, codes, .. } = &modalities[modality];
-        let mut points = Vec::new();
-        for point in node.get("points")?.list(16)? {
-            let pair = point.list(2)?;
-            let [x, y] = pair.as_slice() else { return Err(point.fail("must be [code of x, code of y]")) };
-            let last = codes.len() as u32 - 1;
-            points.push([x.size(0, last)?, y.size(0, last)?]);
+    /// Objects are those of modality `state`: codes 0, 1 and 2, 3 of each slot are the places at the start and at the end of the latent frame.
+    fn read(node: &Node<'_>, modalities: &[ModalitySpec]) -> Result<Option<Self>> {
+        let (frequencies, decays) = (numbers(node, "relative")?, numbers(node, "near")?);
+        if frequencies.is_empty() && decays.is_empty() {
+            return Ok(None);
         }
-        Ok(Self {
+        let state = modalities.iter().position(|m| m.name == "state" && m.codes.len() >= 4);
+        let Some(modality) = state else {
+            return Err(node.get("relative")?.fail("needs a modality \"state\" whose first four codes are x0, y0, x1, y1"));
+        };
+        Ok(Some(Self {
             modality,
-            slots: *slots,
-            points,
-            scale: node.get("scale")?.number(1e-6, 1e6)? as f32,
-            shift: node.get("shift")?.number(-1e6, 1e6)? as f32,
-            frequencies: numbers(node, "frequencies")?,
-            decays: numbers(node, "decays")?,
-        })
+            slots: modalities[modality].slots,
+            points: vec![[0, 1], [2, 3]],
+            scale: node.get("position_bins_per_unit")?.number(1e-6, 1e6)? as f32,
+            shift: -node.get("position_origin")?.number(-1e6, 1e6)? as f32,
+            frequencies,
+            decays,
+        }))
     }
 }
+
+/// Keys of `row_features`.
+const KEYS: [&str; 9] =
+    ["size", "type", "absolute", "seconds", "relative", "near", "position_bins_per_unit", "position_origin", "cells_per_unit"];
+/// The layouts that exist.
+const TYPES: [(&str, ()); 1] = [("aurora-mini", ())];
 
 fn numbers(node: &Node<'_>, key: &str) -> Result<Vec<f32>> {
     let Some(list) = node.opt(key)? else { return Ok(Vec::new()) };

@@ -16,12 +16,16 @@ pub struct Media {
     pub latent_fps: u32,
     /// Blocks that a media row sees, its own included; at least 1.
     pub window: u32,
+    /// Factor on the time axis of rotary positions; 1 unless given.
+    pub time_scale: f32,
     /// Indices of the modalities of a block, in the order of their rows.
     pub block: Vec<usize>,
     /// The same indices in the groups that are decided one after another.
     pub groups: Vec<Vec<usize>>,
     /// Positions of a picture by aspect ratio (`16:9`).
     pub grids: BTreeMap<String, Grid>,
+    /// Cells of a picture by aspect ratio, where the checkpoint says so: a position holds a square of cells, and the last row or column of positions may be half empty.
+    pub canvas_cells: BTreeMap<String, Grid>,
 }
 
 /// Rows and columns of positions of a picture.
@@ -58,7 +62,7 @@ impl Media {
 
     pub(super) fn read(root: &Node<'_>, modalities: &[ModalitySpec]) -> Result<Option<Self>> {
         let Some(node) = root.opt("media")?.filter(|n| n.entries().map_or(true, |e| !e.is_empty())) else { return Ok(None) };
-        node.only(&["fps", "frames_per_latent", "latent_fps", "window", "block", "groups", "grids"])?;
+        node.only(&["fps", "frames_per_latent", "latent_fps", "window", "block", "groups", "grids", "time_scale", "canvas_cells"])?;
         let fps = node.get("fps")?.u32(1, 240)?;
         let frames_per_latent = node.get("frames_per_latent")?.u32(1, 240)?;
         let latent_node = node.get("latent_fps")?;
@@ -73,7 +77,32 @@ impl Media {
             None => vec![block.clone()],
         };
         let window = node.get("window")?.u32(1, 1 << 16)?;
-        Ok(Some(Self { fps, frames_per_latent, latent_fps, window, block, groups, grids: grids(&node.get("grids")?)? }))
+        let time_scale = node.opt("time_scale")?.map_or(Ok(1.0), |n| n.number(-1e6, 1e6))? as f32;
+        let grids = read_grids(&node.get("grids")?)?;
+        let canvas_cells = match node.opt("canvas_cells")? {
+            Some(n) => canvas(&n, &grids, modalities)?,
+            None => BTreeMap::new(),
+        };
+        Ok(Some(Self { fps, frames_per_latent, latent_fps, window, time_scale, block, groups, grids, canvas_cells }))
+    }
+}
+
+/// The cells of each grid: as many as its positions hold, less than one position fewer on each side.
+fn canvas(node: &Node<'_>, grids: &BTreeMap<String, Grid>, modalities: &[ModalitySpec]) -> Result<BTreeMap<String, Grid>> {
+    let cells = read_grids(node)?;
+    let side = modalities.iter().find(|m| m.name == "video").map_or(1, |m| m.slots.isqrt());
+    for (ratio, grid) in grids {
+        let Some(c) = cells.get(ratio) else {
+            return Err(node.missing(ratio, "every ratio of media.grids has one: add it"));
+        };
+        if (c.height.div_ceil(side), c.width.div_ceil(side)) != (grid.height, grid.width) {
+            let what = format!("in squares of {side} x {side} cells must make the grid [{}, {}]", grid.height, grid.width);
+            return Err(node.get(ratio)?.fail(what));
+        }
+    }
+    match cells.keys().find(|ratio| !grids.contains_key(*ratio)) {
+        Some(ratio) => Err(node.get(ratio)?.fail("is for no ratio of media.grids")),
+        None => Ok(cells),
     }
 }
 
@@ -118,7 +147,7 @@ fn groups(list: &Node<'_>, modalities: &[ModalitySpec], block: &[usize]) -> Resu
     Ok(groups)
 }
 
-fn grids(node: &Node<'_>) -> Result<BTreeMap<String, Grid>> {
+fn read_grids(node: &Node<'_>) -> Result<BTreeMap<String, Grid>> {
     let mut grids = BTreeMap::new();
     for (ratio, node) in node.entries()? {
         let part = |s: &str| s.parse::<u32>().is_ok_and(|v| (1..=100).contains(&v));
