@@ -1,0 +1,183 @@
+//! The command line, except for what belongs to one subcommand alone.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use borealis_engine::EngineConfig;
+use borealis_kernels::{DeviceSpec, QuantFormat};
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::commands::{bench, completions, generate, inspect, tokenize};
+
+/// Heading of the options that choose the model and where it runs.
+const MACHINE: &str = "Model and machine";
+
+const AFTER_HELP: &str = "\
+Examples:
+  borealis generate \"a red ball bounces on grass\" -o ball.mp4
+  borealis generate \"a blue star at night\" -o star.png
+  borealis generate \"the star turns green\" --image star.png -o green.png
+  borealis inspect
+  borealis bench
+
+Exit codes:
+  0    done
+  1    it failed: a file, the disk, a model, memory
+  2    the command line makes no sense
+  130  interrupted by Ctrl-C; no file was left half written";
+
+/// Words to pictures and clips with sound, on this machine
+#[derive(Parser)]
+#[command(name = "borealis", version, max_term_width = 100, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a picture or a clip from a prompt
+    #[command(after_help = generate::EXAMPLES)]
+    Generate(Box<generate::Args>),
+    /// Turn text, pictures, clips and sound into ids, and ids back
+    #[command(after_help = tokenize::EXAMPLES)]
+    Tokenize(tokenize::Args),
+    /// Say what a model is: parameters, vocabulary, plans, modes, memory
+    #[command(after_help = inspect::EXAMPLES)]
+    Inspect(inspect::Args),
+    /// Measure speed, beside what this machine could do at most
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::Args),
+    /// Write a completion script for a shell
+    Completions(completions::Args),
+}
+
+impl Command {
+    /// Whether standard output is for programs, so that errors are told there too.
+    pub fn json(&self) -> bool {
+        match self {
+            Self::Generate(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Bench(args) => args.json,
+            Self::Tokenize(_) | Self::Completions(_) => false,
+        }
+    }
+}
+
+/// Which model, and where it runs: shared by the subcommands.
+#[derive(clap::Args, Clone)]
+pub struct MachineArgs {
+    /// Folder of a model (see weights.md); without it the model inside this program
+    #[arg(long, value_name = "DIR", env = "BOREALIS_MODEL", help_heading = MACHINE)]
+    pub model: Option<PathBuf>,
+    /// Where to compute: auto, cpu or reference (slow, the specification)
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = MACHINE)]
+    pub device: DeviceSpec,
+    /// How weights are kept: f32, bf16 or int8 [default: as in the model's files]
+    #[arg(long, value_name = "TYPE", value_parser = dtype, help_heading = MACHINE)]
+    pub dtype: Option<QuantFormat>,
+    /// Threads that compute [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = MACHINE)]
+    pub threads: Option<u16>,
+    /// Refuse work that would take more memory than this, such as 900M or 4G [default: what is free]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = MACHINE)]
+    pub memory_limit: Option<u64>,
+}
+
+impl MachineArgs {
+    /// The engine's configuration.
+    pub fn engine(&self) -> EngineConfig {
+        EngineConfig {
+            device: self.device.clone(),
+            dtype: self.dtype,
+            threads: self.threads.map(usize::from),
+            memory_limit: self.memory_limit,
+            ..EngineConfig::default()
+        }
+    }
+}
+
+fn device(text: &str) -> Result<DeviceSpec, String> {
+    text.parse().map_err(|_| "use auto, cpu or reference".to_string())
+}
+
+fn dtype(text: &str) -> Result<QuantFormat, String> {
+    text.parse().map_err(|_| "use f32, bf16 or int8".to_string())
+}
+
+/// Bytes from `1500`, `900M`, `1.5G` (powers of 1024).
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "use a number with K, M or G, such as 900M or 4G".to_string();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = digits.parse().map_err(|_| wrong())?;
+    let bytes = number * (1u64 << unit) as f64;
+    if bytes.is_finite() && bytes >= 1.0 { Ok(bytes as u64) } else { Err(wrong()) }
+}
+
+/// Prints help as clap lays it out, and a usage error as one line.
+pub fn report(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nothing is left to do when standard output is closed.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    eprintln!("{}", usage_line(&error.render().to_string()));
+    ExitCode::from(2)
+}
+
+/// Clap's message without its usage block: `error: WHAT: REMEDY`.
+fn usage_line(text: &str) -> String {
+    let kept = text.lines().map(str::trim).filter(|line| {
+        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
+    });
+    let mut line = String::new();
+    for part in kept {
+        if !line.is_empty() {
+            line.push_str(if line.ends_with(':') { " " } else { "; " });
+        }
+        line.push_str(part);
+    }
+    line.push_str("; see --help");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("1500"), Ok(1500));
+        assert_eq!(size("1.5G"), Ok(3 << 29));
+        assert_eq!(size("900mib"), Ok(900 << 20));
+        for wrong in ["", "G", "-1G", "1T", "nan", "inf", "0"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        let text = Cli::try_parse_from(["borealis", "bench", "--threads", "0"]).err().map(|e| e.render().to_string());
+        let line = usage_line(&text.unwrap_or_default());
+        assert_eq!(line, "error: invalid value '0' for '--threads <N>': 0 is not in 1..=256; see --help");
+    }
+}

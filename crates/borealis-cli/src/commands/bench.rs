@@ -1,0 +1,177 @@
+//! `borealis bench`: what this machine could do at most, then what a generation does.
+
+use std::io::Write;
+use std::time::Instant;
+
+use borealis_engine::{Conditioning, Engine, Event, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, Usage};
+use serde::Serialize;
+
+use crate::args::MachineArgs;
+use crate::error::{CliError, Result};
+use crate::limits::{self, Limits, Share};
+use crate::model;
+use crate::output::{Files, Kind, Shape};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  borealis bench
+  borealis bench --seconds 2 --variants 4 --threads 1
+  borealis bench --json | jq .share_of_bandwidth
+
+Stages overlap: frames are decoded and encoded while later ids are generated, so they add up to more than the whole.";
+
+/// Arguments of `borealis bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Length of the clip, 1 to 15
+    #[arg(long, value_name = "S", default_value_t = 6.0, value_parser = super::generate::seconds)]
+    seconds: f32,
+    /// Make so many at once, 1 to 4
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    variants: u8,
+    /// Guidance scale; above 1 every position is computed twice
+    #[arg(long, value_name = "X")]
+    guidance: Option<f32>,
+    /// Measure so often and tell the fastest
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    runs: u8,
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// One JSON object on standard output
+    #[arg(long, help_heading = "Messages")]
+    pub json: bool,
+}
+
+/// What is told.
+#[derive(Serialize)]
+struct Report {
+    machine: Limits,
+    model: String,
+    seconds: f32,
+    variants: u8,
+    /// Of the fastest run.
+    #[serde(flatten)]
+    fastest: Run,
+    runs: u8,
+}
+
+/// One clip, from the request to the finished file.
+#[derive(Serialize)]
+struct Run {
+    load_seconds: f64,
+    whole_seconds: f64,
+    prefill_seconds: f64,
+    generate_seconds: f64,
+    decode_seconds: f64,
+    encode_mp4_seconds: f64,
+    positions: usize,
+    steps: usize,
+    positions_per_second: f64,
+    #[serde(flatten)]
+    share: Share,
+}
+
+/// Measures and tells.
+pub fn run(args: Args) -> Result<()> {
+    let machine = limits::measure(args.machine.threads.map(usize::from));
+    let mut fastest: Option<Run> = None;
+    let mut name = String::new();
+    for _ in 0..args.runs {
+        let run = once(&args, &machine, &mut name)?;
+        if fastest.as_ref().is_none_or(|best| run.whole_seconds < best.whole_seconds) {
+            fastest = Some(run);
+        }
+    }
+    let fastest = fastest.ok_or_else(|| CliError::usage("--runs 0 measures nothing: use at least 1"))?;
+    let report = Report { machine, model: name, seconds: args.seconds, variants: args.variants, fastest, runs: args.runs };
+    let text = if args.json {
+        let mut text = serde_json::to_string_pretty(&report).map_err(CliError::failed)?;
+        text.push('\n');
+        text
+    } else {
+        report.text()
+    };
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// Loads the model anew and makes a clip into a temporary folder.
+fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
+    let start = Instant::now();
+    let checkpoint = model::open(args.machine.model.as_deref())?;
+    *name = checkpoint.name().to_string();
+    let engine = Engine::new(checkpoint, args.machine.engine())?;
+    let load_seconds = start.elapsed().as_secs_f64();
+    let (usage, encode_mp4_seconds) = generate(&engine, args)?;
+    let whole_seconds = start.elapsed().as_secs_f64();
+    Ok(Run {
+        load_seconds,
+        whole_seconds,
+        prefill_seconds: usage.prefill_seconds,
+        generate_seconds: usage.generate_seconds,
+        decode_seconds: usage.decode_seconds,
+        encode_mp4_seconds,
+        positions: usage.positions,
+        steps: usage.steps,
+        positions_per_second: crate::events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0),
+        share: Share::of(&usage, machine),
+    })
+}
+
+/// One generation; the seconds are those that this thread spent on the files.
+fn generate(engine: &Engine, args: &Args) -> Result<(Usage, f64)> {
+    let folder = tempfile::tempdir().map_err(|error| {
+        CliError::Failed(format!("cannot make a temporary folder: {error}: set TMPDIR to a folder with some free space"))
+    })?;
+    let request = Request {
+        prompt: "a red ball bounces on grass".into(),
+        conditioning: Conditioning::Text,
+        output: OutputSpec {
+            kind: OutputKind::Video { seconds: args.seconds, audio: true },
+            resolution: Resolution::P720,
+            aspect_ratio: None,
+        },
+        variants: usize::from(args.variants),
+        seed: 1,
+        sampling: Sampling { guidance: args.guidance, ..Sampling::default() },
+        preset: Preset::Quality,
+    };
+    let paths = (0..args.variants).map(|n| folder.path().join(format!("{n}.mp4"))).collect();
+    let mut files = Files::new(Kind::Clip, paths);
+    let (mut usage, mut busy) = (Usage::default(), 0.0);
+    for event in engine.submit(request)? {
+        let event = event?;
+        let start = Instant::now();
+        match event {
+            Event::Started { width, height, frames, sample_rate, .. } => {
+                files.open(Shape { width, height, frames, sample_rate })?;
+            }
+            Event::Frame { variant, frame, .. } => files.push_frame(variant, frame)?,
+            Event::Audio { variant, samples } => files.push_audio(variant, &samples)?,
+            Event::Done(counts) => usage = counts,
+            Event::Progress { .. } | Event::Text { .. } | Event::Ids { .. } => {}
+        }
+        busy += start.elapsed().as_secs_f64();
+    }
+    let start = Instant::now();
+    files.finish()?;
+    Ok((usage, busy + start.elapsed().as_secs_f64()))
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let (run, machine) = (&self.fastest, &self.machine);
+        let clips = if self.variants == 1 { "clip".to_string() } else { format!("{} clips", self.variants) };
+        let rows = [
+            ("machine", format!("{} thread(s): {:.1} GB/s from memory, {:.0} GFLOP/s", machine.threads, machine.dram_bytes_per_second / 1e9, machine.flops / 1e9)),
+            ("work", format!("{clips} of {} s, 720p with sound, model {}; fastest of {}", self.seconds, self.model, self.runs)),
+            ("whole", format!("{:.2} s from start to file ({:.2} s per second of video)", run.whole_seconds, run.whole_seconds / f64::from(self.seconds))),
+            ("load", format!("{:.2} s", run.load_seconds)),
+            ("prefill", format!("{:.3} s", run.prefill_seconds)),
+            ("generate", format!("{:.2} s, {} positions in {} steps: {:.0} positions/s", run.generate_seconds, run.positions, run.steps, run.positions_per_second)),
+            ("step", run.share.to_string()),
+            ("decode", format!("{:.2} s, ids to frames and sound", run.decode_seconds)),
+            ("encode", format!("{:.2} s waiting for the MP4 encoder", run.encode_mp4_seconds)),
+        ];
+        rows.iter().map(|(name, text)| format!("{name:<10}{text}\n")).collect()
+    }
+}

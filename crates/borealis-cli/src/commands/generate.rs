@@ -1,0 +1,354 @@
+//! `borealis generate`: arguments to a [`Request`], its events to files.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use borealis_engine::{
+    Conditioning, Engine, Event, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, Usage,
+};
+use borealis_weights::Manifest;
+
+use crate::args::MachineArgs;
+use crate::error::{CliError, Result};
+use crate::events::{self, Line};
+use crate::ids::{self, Ids};
+use crate::output::{self, FPS, Files, Kind, Shape};
+use crate::progress::Progress;
+use crate::{interrupt, limits, model};
+
+/// Seconds of a clip when nothing is said.
+const SECONDS: f32 = 6.0;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  A clip of six seconds with sound:
+    borealis generate \"a red ball bounces on grass\" -o ball.mp4
+  Four pictures, upright, sky-1.png to sky-4.png:
+    borealis generate \"a yellow sun in the sky\" --aspect-ratio 9:16 --variants 4 -o sky.png
+  Bring a picture of yours to life, and change it:
+    borealis generate \"the ball rolls to the right\" --image ball.jpg -o roll.mp4
+    borealis generate \"the ball turns blue\" --image ball.jpg -o blue.png
+  Go on where a clip ends, and change a clip:
+    borealis generate \"the ball bounces\" --extend ball.mp4 --seconds 4 -o longer.mp4
+    borealis generate \"the grass becomes a desert\" --video ball.mp4 -o desert.mp4
+  Pictures named in the prompt:
+    borealis generate \"@image1 on the background of @image2\" --reference a.png --reference b.png -o both.png
+  For a program, one JSON event per line:
+    borealis generate \"a blue star\" -o star.mp4 --json
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A file is there whole or not at all; one that was there before is replaced.";
+
+/// Arguments of `borealis generate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to make, in words; - reads it from standard input
+    #[arg(value_name = "PROMPT")]
+    prompt: String,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    input: InputArgs,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// Tell events on standard output, one JSON object per line
+    #[arg(long, help_heading = "Messages")]
+    pub json: bool,
+    /// No progress bar and no summary
+    #[arg(long, short, help_heading = "Messages")]
+    quiet: bool,
+    /// Also tell the speed beside this machine's limits, measured first (takes a second)
+    #[arg(long, help_heading = "Messages", conflicts_with = "quiet")]
+    stats: bool,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+struct OutputArgs {
+    /// The file; its ending says what to make: .png, .jpg, .webp a still, .mp4 a clip
+    #[arg(long, short, value_name = "FILE", default_value = "borealis.mp4")]
+    output: PathBuf,
+    /// Length of the clip, 1 to 15 [default: 6]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    seconds: Option<f32>,
+    /// Size of the shorter side
+    #[arg(long, value_enum, default_value = "720p")]
+    resolution: Lines,
+    /// Width to height [default: that of the picture or clip given, else 16:9]
+    #[arg(long, value_name = "RATIO", value_parser = ["16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3"])]
+    aspect_ratio: Option<String>,
+    /// Make so many at once, 1 to 4, in files numbered -1, -2, ...
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
+    variants: u8,
+    /// A clip without sound
+    #[arg(long)]
+    no_audio: bool,
+    /// Also write the ids that were generated, as JSON that `borealis tokenize --decode` reads
+    #[arg(long, value_name = "FILE")]
+    save_ids: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Start from")]
+#[group(multiple = true)]
+struct InputArgs {
+    /// A picture: changed (when a still is made) or brought to life (when a clip is made)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["video", "extend", "reference"])]
+    image: Option<PathBuf>,
+    /// The picture that the clip ends with, for models that can
+    #[arg(long, value_name = "FILE", requires = "image")]
+    last_frame: Option<PathBuf>,
+    /// A clip to change
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["extend", "reference"])]
+    video: Option<PathBuf>,
+    /// A clip to go on from; --seconds is what is added
+    #[arg(long, value_name = "FILE", conflicts_with = "reference")]
+    extend: Option<PathBuf>,
+    /// A picture that the prompt names as <IMAGE_0> or @image1; up to 7 times
+    #[arg(long, value_name = "FILE")]
+    reference: Vec<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Sampling")]
+struct SamplingArgs {
+    /// The same seed, prompt and model give the same file [default: chosen and told]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How closely to follow the prompt; 1 = not more than the model does by itself
+    #[arg(long, value_name = "X")]
+    guidance: Option<f32>,
+    /// 0 takes the likeliest, 1 draws as the model was trained
+    #[arg(long, value_name = "X")]
+    temperature: Option<f32>,
+    /// Draw from the K likeliest only; 0 = all
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Draw from the likeliest that make up this share, above 0 to 1
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// The best that the model does (the default)
+    #[arg(long, conflicts_with = "speed")]
+    quality: bool,
+    /// Faster and plainer
+    #[arg(long)]
+    speed: bool,
+}
+
+/// Values of `--resolution`.
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum Lines {
+    #[value(name = "480p")]
+    P480,
+    #[value(name = "720p")]
+    P720,
+    #[value(name = "1080p")]
+    P1080,
+}
+
+/// Parses `--seconds`.
+pub fn seconds(text: &str) -> std::result::Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (1.0..=15.0).contains(&value) => Ok(value),
+        _ => Err("use a number from 1 to 15".into()),
+    }
+}
+
+/// Makes the request and writes what comes back.
+pub fn run(args: Args) -> Result<()> {
+    let start = Instant::now();
+    let request = args.request()?;
+    let paths = output::paths(&args.output.output, request.variants);
+    let ids = args.output.save_ids.as_ref().map(|path| output::paths(path, request.variants)).unwrap_or_default();
+    paths.iter().chain(&ids).try_for_each(|path| output::check(path))?;
+
+    let checkpoint = model::open(args.machine.model.as_deref())?;
+    if args.input.last_frame.is_some() {
+        let name = checkpoint.name();
+        return Err(CliError::usage(format!("model {name} cannot end at a given picture: leave --last-frame out")));
+    }
+    let manifest = checkpoint.manifest().clone();
+    let engine = Engine::new(checkpoint, args.machine.engine())?;
+    let limits = args.stats.then(|| limits::measure(args.machine.threads.map(usize::from)));
+    let mut run = Run { args: &args, request: &request, manifest: &manifest, paths, ids, shape: None };
+    let usage = run.follow(&engine, output::kind(&args.output.output)?)?;
+    run.report(&usage, start.elapsed(), limits.as_ref())
+}
+
+impl Args {
+    fn request(&self) -> Result<Request> {
+        let kind = output::kind(&self.output.output)?;
+        let kind = match kind {
+            Kind::Still if self.output.seconds.is_some() => return Err(clip_only("--seconds")),
+            Kind::Still if self.output.no_audio => return Err(clip_only("--no-audio")),
+            Kind::Still if self.input.video.is_some() => return Err(clip_only("--video")),
+            Kind::Still if self.input.extend.is_some() => return Err(clip_only("--extend")),
+            Kind::Still => OutputKind::Image,
+            Kind::Clip => {
+                OutputKind::Video { seconds: self.output.seconds.unwrap_or(SECONDS), audio: !self.output.no_audio }
+            }
+        };
+        let resolution = match self.output.resolution {
+            Lines::P480 => Resolution::P480,
+            Lines::P720 => Resolution::P720,
+            Lines::P1080 => Resolution::P1080,
+        };
+        Ok(Request {
+            prompt: self.prompt()?,
+            conditioning: self.input.conditioning(),
+            output: OutputSpec { kind, resolution, aspect_ratio: self.output.aspect_ratio.clone() },
+            variants: usize::from(self.output.variants),
+            seed: self.sampling.seed.unwrap_or_else(fresh_seed),
+            sampling: Sampling {
+                temperature: self.sampling.temperature,
+                top_k: self.sampling.top_k,
+                top_p: self.sampling.top_p,
+                guidance: self.sampling.guidance,
+            },
+            preset: if self.sampling.speed { Preset::Speed } else { Preset::Quality },
+        })
+    }
+
+    fn prompt(&self) -> Result<String> {
+        if self.prompt != "-" {
+            return Ok(self.prompt.clone());
+        }
+        let mut text = String::new();
+        let stdin = std::io::stdin();
+        // A prompt is at most 10,000 characters, of at most four bytes each; the engine says so of a longer one.
+        stdin.lock().take(40_004).read_to_string(&mut text).map_err(|error| {
+            CliError::Failed(format!("cannot read the prompt from standard input: {error}: it must be UTF-8 text"))
+        })?;
+        Ok(text)
+    }
+}
+
+impl InputArgs {
+    fn conditioning(&self) -> Conditioning {
+        let media = |path: &PathBuf| Media::Path(path.clone());
+        if let Some(path) = &self.image {
+            Conditioning::Image(media(path))
+        } else if let Some(path) = &self.video {
+            Conditioning::Video(media(path))
+        } else if let Some(path) = &self.extend {
+            Conditioning::Extend(media(path))
+        } else if !self.reference.is_empty() {
+            Conditioning::References(self.reference.iter().map(media).collect())
+        } else {
+            Conditioning::Text
+        }
+    }
+}
+
+fn clip_only(option: &str) -> CliError {
+    CliError::usage(format!("{option} is for clips: give -o a file that ends with .mp4"))
+}
+
+/// A seed that is short enough to type again.
+fn fresh_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) % 1_000_000
+}
+
+/// One generation while it runs.
+struct Run<'a> {
+    args: &'a Args,
+    request: &'a Request,
+    manifest: &'a Manifest,
+    paths: Vec<PathBuf>,
+    ids: Vec<PathBuf>,
+    shape: Option<Shape>,
+}
+
+impl Run<'_> {
+    /// Follows the events to the last and gives the files their names.
+    fn follow(&mut self, engine: &Engine, kind: Kind) -> Result<Usage> {
+        let mut files = Files::new(kind, self.paths.clone());
+        let mut progress = Progress::new(self.args.json, self.args.quiet);
+        let mut saved: Vec<(usize, Ids)> = Vec::new();
+        let mut usage = Usage::default();
+        let stream = engine.submit(self.request.clone())?;
+        let _watch = interrupt::watch(stream.canceller());
+        for event in stream {
+            interrupt::check()?;
+            match event? {
+                Event::Started { width, height, frames, sample_rate, memory } => {
+                    let shape = Shape { width, height, frames, sample_rate };
+                    self.shape = Some(shape);
+                    files.open(shape)?;
+                    self.tell_started(shape, memory)?;
+                }
+                Event::Progress { stage, done, total } => progress.update(stage, done, total)?,
+                Event::Frame { variant, frame, .. } => files.push_frame(variant, frame)?,
+                Event::Audio { variant, samples } => files.push_audio(variant, &samples)?,
+                Event::Ids { variant, ids } if !self.ids.is_empty() => saved.push((variant, self.ids(ids))),
+                Event::Ids { .. } | Event::Text { .. } => {}
+                Event::Done(counts) => usage = counts,
+            }
+        }
+        interrupt::check()?;
+        files.finish()?;
+        for (variant, ids) in saved {
+            if let Some(path) = self.ids.get(variant) {
+                output::write_whole(path, ids.json()?.as_bytes())?;
+            }
+        }
+        Ok(usage)
+    }
+
+    fn ids(&self, ids: Vec<(String, Vec<u32>)>) -> Ids {
+        let aspect_ratio = self.shape.and_then(|s| ids::nearest(self.manifest, s.width, s.height));
+        Ids { aspect_ratio, frames: self.shape.map(|s| s.frames), samples: None, ids: ids.into_iter().collect() }
+    }
+
+    fn tell_started(&self, shape: Shape, memory: u64) -> Result<()> {
+        if !self.args.json {
+            return Ok(());
+        }
+        events::write(&Line::Started {
+            width: shape.width,
+            height: shape.height,
+            fps: FPS,
+            frames: shape.frames,
+            sample_rate: shape.sample_rate,
+            variants: self.request.variants,
+            seed: self.request.seed,
+            memory_bytes: memory,
+        })
+    }
+
+    fn report(&self, usage: &Usage, took: Duration, limits: Option<&limits::Limits>) -> Result<()> {
+        if self.args.json {
+            for (variant, path) in self.paths.iter().enumerate() {
+                events::write(&Line::File { variant, path })?;
+            }
+            return events::write(&Line::Done { seconds: took.as_secs_f64(), usage: usage.into() });
+        }
+        if self.args.quiet {
+            return Ok(());
+        }
+        let what = self.what();
+        for path in &self.paths {
+            eprintln!("{}: {what}", path.display());
+        }
+        let rate = events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0);
+        eprintln!("seed {}, {:.1} s, {rate:.0} positions/s", self.request.seed, took.as_secs_f64());
+        if let Some(limits) = limits {
+            eprintln!("{}", limits::Share::of(usage, limits));
+        }
+        Ok(())
+    }
+
+    /// `1280x720, 6.000 s with sound`.
+    fn what(&self) -> String {
+        let Some(shape) = self.shape else { return String::new() };
+        let mut text = format!("{}x{}", shape.width, shape.height);
+        if matches!(self.request.output.kind, OutputKind::Video { .. }) {
+            text.push_str(&format!(", {:.3} s", shape.frames as f64 / f64::from(FPS)));
+            text.push_str(if shape.sample_rate > 0 { " with sound" } else { "" });
+        }
+        text
+    }
+}

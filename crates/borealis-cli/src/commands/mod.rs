@@ -1,0 +1,7 @@
+//! One module per subcommand.
+
+pub mod bench;
+pub mod completions;
+pub mod generate;
+pub mod inspect;
+pub mod tokenize;

@@ -1,0 +1,100 @@
+//! `--json`: one event per line on standard output, for programs. The schema stands in README.md.
+
+use std::io::Write;
+use std::path::Path;
+
+use borealis_engine::{Stage, Usage};
+use serde::Serialize;
+
+use crate::error::{CliError, Result};
+
+/// One line of `--json`. Fields are added in later versions, never renamed or removed.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Line<'a> {
+    /// The request was accepted.
+    Started {
+        width: u32,
+        height: u32,
+        fps: u32,
+        frames: usize,
+        sample_rate: u32,
+        variants: usize,
+        seed: u64,
+        memory_bytes: u64,
+    },
+    /// How far it is; several a second at most.
+    Progress { stage: &'static str, done: usize, total: usize, per_second: Option<f64>, seconds_left: Option<f64> },
+    /// A file is there, whole.
+    File { variant: usize, path: &'a Path },
+    /// The last line when all went well.
+    Done { seconds: f64, usage: UsageLine },
+    /// The last line when it did not.
+    Error { message: String, exit_code: u8 },
+}
+
+/// [`Usage`] in JSON.
+#[derive(Serialize)]
+pub struct UsageLine {
+    prompt_tokens: usize,
+    generated_tokens: usize,
+    positions: usize,
+    steps: usize,
+    bytes_per_step: u64,
+    positions_per_second: Option<f64>,
+    queued_seconds: f64,
+    encode_seconds: f64,
+    prefill_seconds: f64,
+    generate_seconds: f64,
+    decode_seconds: f64,
+}
+
+impl From<&Usage> for UsageLine {
+    fn from(usage: &Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            generated_tokens: usage.generated_tokens,
+            positions: usage.positions,
+            steps: usage.steps,
+            bytes_per_step: usage.bytes_per_step,
+            positions_per_second: rate(usage.positions, usage.generate_seconds),
+            queued_seconds: usage.queued_seconds,
+            encode_seconds: usage.encode_seconds,
+            prefill_seconds: usage.prefill_seconds,
+            generate_seconds: usage.generate_seconds,
+            decode_seconds: usage.decode_seconds,
+        }
+    }
+}
+
+/// Units per second; `None` where there was no time to speak of.
+pub fn rate(units: usize, seconds: f64) -> Option<f64> {
+    (units > 0 && seconds > 1e-6).then(|| units as f64 / seconds)
+}
+
+/// The name of a stage in events and on the progress bar.
+pub fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Queued => "queued",
+        Stage::Encode => "encode",
+        Stage::Prefill => "prefill",
+        Stage::Generate => "generate",
+        Stage::Decode => "decode",
+    }
+}
+
+/// Writes one line and flushes it.
+pub fn write(line: &Line<'_>) -> Result<()> {
+    let mut text = serde_json::to_string(line).map_err(CliError::failed)?;
+    text.push('\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// The last line of a command that failed.
+pub fn failed(error: &CliError) {
+    let line = Line::Error { message: error.to_string(), exit_code: error.exit_code() };
+    // The exit code and standard error still tell.
+    let _ = write(&line);
+}
