@@ -22,15 +22,15 @@ from borealis_recipe.training import losses, total
 
 # mode: share of batches, batch size, kinds of records that serve it
 MODES = {
-    "text_to_image": (0.26, 20, ("image", "edit_image")),
-    "text_to_video": (0.38, 10, ("clip",)),
-    "image_to_video": (0.12, 8, ("clip",)),
-    "extend": (0.07, 5, ("clip",)),
-    "edit_image": (0.12, 14, ("edit_image",)),
-    "edit_video": (0.03, 4, ("edit_video",)),
-    "reference": (0.02, 14, ("image",)),
+    "text_to_image": (0.24, 32, ("image", "edit_image")),
+    "text_to_video": (0.40, 16, ("clip",)),
+    "image_to_video": (0.12, 12, ("clip",)),
+    "extend": (0.07, 8, ("clip",)),
+    "edit_image": (0.12, 20, ("edit_image",)),
+    "edit_video": (0.03, 6, ("edit_video",)),
+    "reference": (0.02, 20, ("image",)),
 }
-BLOCKS = 4
+BLOCKS = 3
 
 
 class Pool:

@@ -20,7 +20,7 @@ from .layout import CONTROL, KIND
 from .records import Record, randomise_phase
 
 LAST_LATENT = 90  # 15 s
-STATE_ROWS = 10
+STATE_ROWS = 20
 
 
 @dataclass
@@ -166,7 +166,7 @@ class Batch:
 
 def _state_pairs(s: Sample, r: random.Random) -> tuple[np.ndarray, np.ndarray]:
     """STATE_ROWS transitions [N, 2, 8]; the first is the opening one (input -1)."""
-    at = np.array([s.first] + [r.randrange(s.first, LAST_LATENT) for _ in range(STATE_ROWS - 1)])
+    at = np.array([s.first] + [r.randrange(s.first, max(LAST_LATENT, s.first + 1)) for _ in range(STATE_ROWS - 1)])
     given = world.states(s.scene, at, s.aspect)
     after = world.states(s.scene, at + 1, s.aspect)
     after[0] = given[0]

@@ -153,10 +153,14 @@ def export(
     folder: Path, model: Borealis, tokenizer: Path, video: VideoTokenizer, audio: ac.AudioCodec,
     dtype: torch.dtype = torch.bfloat16, sampling: dict | None = None,
 ) -> None:  # fmt: skip
-    """Writes the whole checkpoint. The video encoder and the audio tables stay in f32/f16 so that codes are exact."""
+    """Writes the whole checkpoint: transformer in `dtype`, codecs in f16 (f32 when `dtype` is)."""
     _write(folder, model_config(model), model.state_dict(), dtype)
     (folder / "generation_config.json").write_text(json.dumps(generation_config(sampling), indent=1) + "\n")
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
-    _write(folder / "video_tokenizer", video_config(video), video.state_dict(), torch.float32 if dtype == torch.float32 else torch.float16)
-    tables = {"codebooks": audio.codebooks, "templates": audio.templates}
-    _write(folder / "audio_tokenizer", audio_config(), tables, torch.float32)
+    codec = torch.float32 if dtype == torch.float32 else torch.float16
+    _write(folder / "video_tokenizer", video_config(video), video.state_dict(), codec)
+    sound = folder / "audio_tokenizer"
+    sound.mkdir(parents=True, exist_ok=True)
+    (sound / "config.json").write_text(json.dumps(audio_config(), indent=1) + "\n")
+    tables = {"codebooks": audio.codebooks.to(codec).contiguous(), "templates": audio.templates.contiguous()}
+    save_file(tables, str(sound / "model.safetensors"), metadata={"format": "pt"})
