@@ -23,14 +23,14 @@ from borealis_recipe.training import losses, total
 # mode: share of batches, batch size, kinds of records that serve it
 MODES = {
     "text_to_image": (0.24, 32, ("image", "edit_image")),
-    "text_to_video": (0.40, 16, ("clip",)),
-    "image_to_video": (0.12, 12, ("clip",)),
-    "extend": (0.07, 8, ("clip",)),
+    "text_to_video": (0.42, 12, ("clip",)),
+    "image_to_video": (0.12, 9, ("clip",)),
+    "extend": (0.05, 7, ("clip",)),
     "edit_image": (0.12, 20, ("edit_image",)),
     "edit_video": (0.03, 6, ("edit_video",)),
     "reference": (0.02, 20, ("image",)),
 }
-BLOCKS = 3
+BLOCKS = 5
 
 
 class Pool:

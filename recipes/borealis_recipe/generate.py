@@ -153,7 +153,7 @@ class Generator:
             audio.append(heard)
             if b == 0:
                 clip.trace = {"hidden": h, "video_logits": model.code_logits("video", h[1:-1], vin), "audio_logits": logits}
-            state = pick_codes(model.code_logits("state", h[:1], None), o.state, o.seed, b + 1, STREAM["state"])
+            state = pick_codes(model.code_logits("state", h[:1], state), o.state, o.seed, b + 1, STREAM["state"])
         clip.states, clip.video, clip.audio = torch.stack(states), torch.stack(video), torch.stack(audio)
         return clip
 

@@ -241,7 +241,14 @@ class Borealis(nn.Module):
                 amount = (gate * (given >= 0))[..., None]
                 all_logits = all_logits.scatter_add(-1, given.clamp(min=0)[..., None], amount)
             return list(all_logits.unbind(2))
-        return [F.linear(out, self.lm_head.weight[s : s + n]) for s, n in m.codes]
+        parts = []
+        for j, (start, size) in enumerate(m.codes):
+            logits = F.linear(out, self.lm_head.weight[start : start + size])
+            if gate is not None:
+                amount = (gate[:, :, j] * (given[:, :, j] >= 0))[..., None]
+                logits = logits.scatter_add(-1, given[:, :, j].clamp(min=0)[..., None], amount)
+            parts.append(logits)
+        return parts
 
 
 def save(model: Borealis, path: str | Path, extra: dict | None = None) -> None:
@@ -253,5 +260,7 @@ def load(path: str | Path) -> Borealis:
     with safe_open(str(path), "pt") as f:
         config = json.loads(f.metadata()["config"])
     model = Borealis(ModelConfig(**config))
-    model.load_state_dict(load_file(str(path)))
+    missing, unexpected = model.load_state_dict(load_file(str(path)), strict=False)
+    if unexpected or any("copy_gate" not in name for name in missing):
+        raise ValueError(f"{path}: missing {missing}, unexpected {unexpected}")
     return model.eval()

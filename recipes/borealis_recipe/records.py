@@ -77,7 +77,7 @@ def make_record(r: random.Random, tokenizer: VideoTokenizer, codec: AudioCodec) 
             record.edited_video = encode_video(tokenizer, record.edited, 0, 1, aspect)
         return record
     if u < 0.94:
-        n = 4
+        n = 6
         start = 0 if r.random() < 0.35 else r.randrange(1, 88)
         if outside < 0.15:
             scene.picture = r.randrange(1 << 30)

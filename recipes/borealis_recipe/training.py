@@ -82,7 +82,7 @@ def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
     hs = h[:, p : p + n].flatten(0, 1)
     target = batch.state_out.flatten(0, 1)
     terms, right = [], []
-    for j, logits in enumerate(model.code_logits("state", hs, None)):
+    for j, logits in enumerate(model.code_logits("state", hs, batch.state_in.flatten(0, 1))):
         terms.append(F.cross_entropy(logits.flatten(0, 1), target[:, :, j].flatten(), reduction="none").view(b, n, 2))
         right.append(logits.argmax(-1) == target[:, :, j])
     total = torch.stack(terms, -1)
