@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from borealis_recipe import audio_codec, layout, model as bm, video_tokenizer, world
+from borealis_recipe import audio_codec, layout, video_tokenizer, world
+from borealis_recipe import model as bm
 from borealis_recipe.analysis import Verdict, analyse
 from borealis_recipe.generate import Clip, Generator, Options, decode
 from borealis_recipe.heldout import prompts
@@ -103,7 +104,7 @@ def main() -> None:
         generator = Generator(bm.load(o.transformer), tokenizer, Options(seed=o.seed))
     results, rows, plans, start, tracked = [], [], [], time.time(), []
     frames_n = 4 * (o.latents - 1) + 1
-    for i, (scene, text) in enumerate(prompts(o.n)):
+    for scene, text in prompts(o.n):
         if o.what == "truth":
             frames = render(scene, np.arange(frames_n), o.aspect)
             samples = synthesise(scene, 0, frames_n * 1000, o.aspect)

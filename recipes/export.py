@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from borealis_recipe import audio_codec, checkpoint, model as bm, video_tokenizer
+from borealis_recipe import audio_codec, checkpoint, video_tokenizer
+from borealis_recipe import model as bm
 
 
 def main() -> None:
@@ -16,9 +17,7 @@ def main() -> None:
     a.add_argument("--sampling", help="JSON of generation_config's `sampling`")
     o = a.parse_args()
     sampling = json.loads(o.sampling) if o.sampling else None
-    checkpoint.export(
-        o.out, bm.load(o.transformer), o.tokenizer, video_tokenizer.load(o.video), audio_codec.load(o.audio), sampling=sampling
-    )
+    checkpoint.export(o.out, bm.load(o.transformer), o.tokenizer, video_tokenizer.load(o.video), audio_codec.load(o.audio), sampling=sampling)
     for path in sorted(o.out.rglob("*")):
         if path.is_file():
             path.chmod(0o644)

@@ -124,7 +124,11 @@ def main() -> None:
     put("video.logits", planes[0][1], "f32 [4*K, 32, 48] decoder logit planes of latent 1 after the pixel shuffle; channel = frame * K + layer")
     put("video.colors", planes[1][1], "f32 [4*K*3, 16, 24] colour planes of latent 1; channel = (frame * K + layer) * 3 + rgb")
     put("video.decoded", video.decode(codes)[[0, 8]], "f32 [2, 3, 80, 120]: frames 0 and 8 painted at scale 1, clamped to 0..1")
-    put("video.decoded_x4", video.decode(codes, 4)[5][:, 100:164, 200:296], "f32 [3, 64, 96]: frame 5 painted at scale 4, rows 100..164, columns 200..296")
+    put(
+        "video.decoded_x4",
+        video.decode(codes, 4)[5][:, 100:164, 200:296],
+        "f32 [3, 64, 96]: frame 5 painted at scale 4, rows 100..164, columns 200..296",
+    )
     loud = next(s for s in (world.random_scene(random.Random(k)) for k in range(99)) if s.things[0].motion == world.BOUNCE and s.music == 1)
     sound = torch.tensor(synthesise(loud, 24_000, 12_000))
     put("audio.input", sound, "f32 [12000] samples at 24 kHz")
@@ -132,25 +136,41 @@ def main() -> None:
     put("audio.vectors", books.vectors(sound), "f32 [12, 384] square roots of the fitted gains")
     put("audio.codes", books.encode(sound).to(torch.int32), "i32 [12, 3] levels of the three books")
     put("audio.decoded", books.decode(books.encode(sound), -3000), "f32 [12000]; the first sample has index -3000 on the clip's clock")
-    put("audio.noise", torch.tensor(audio_codec.noise_table()[[0, 5, 11], :256], dtype=torch.float32), "f32 [3, 256]: bands 0, 5, 11, samples 0..256 of the noise table")
+    put(
+        "audio.noise",
+        torch.tensor(audio_codec.noise_table()[[0, 5, 11], :256], dtype=torch.float32),
+        "f32 [3, 256]: bands 0, 5, 11, samples 0..256 of the noise table",
+    )
 
     # ---- sampler
     counter = np.array([[0, 0, 0, 0], [1, 2, 3, 4], [77, 35, 127, 18]], np.uint32)
     words = np.concatenate([philox(counter[i : i + 1], (0x12345678, 0x9ABCDEF0)) for i in range(3)])
-    put("sampler.words", torch.tensor(words.astype(np.int64)), "i64 [3, 4] Philox words of the counters [0,0,0,0], [1,2,3,4], [77,35,127,18]; key (0x12345678, 0x9abcdef0)")
+    put(
+        "sampler.words",
+        torch.tensor(words.astype(np.int64)),
+        "i64 [3, 4] Philox words of the counters [0,0,0,0], [1,2,3,4], [77,35,127,18]; key (0x12345678, 0x9abcdef0)",
+    )
     put("sampler.gumbel", torch.tensor(gumbel(42, 7, 3, 13, 2)), "f64 [13] noise of ids 0..13: seed 42, position 7, code 3, stream 2")
 
     # ---- features
     state = torch.tensor(world.states(loud, np.array([0, 5]), "3:4"))
     put("features.state", state.to(torch.int32), "i32 [2, 2, 8] state levels")
-    put("features.video", layout.video_features("3:4", torch.tensor([0, 5]), state), "f32 [2, 30, 148] video row features on 3:4 of latent frames 0 and 5 with those states")
+    put(
+        "features.video",
+        layout.video_features("3:4", torch.tensor([0, 5]), state),
+        "f32 [2, 30, 148] video row features on 3:4 of latent frames 0 and 5 with those states",
+    )
     put("features.audio", layout.time_features(torch.tensor([0, 5])), "f32 [2, 148] audio row features of latent frames 0 and 5")
 
     # ---- transformer: one prompt in detail
     record = Recorder(model)
     text = layout.prompt_ids(tokenizer, "text_to_video", "16:9", PROMPT)
     greedy = Generator(model, tokenizer, Options(seed=1)).generate("text_to_video", PROMPT, 3)
-    put("t2v.prompt_ids", torch.tensor(text, dtype=torch.int32), "i32: mode, aspect, <text>, text ids, <scene>; the 20 scene ids and <media> follow. Position p of id k is k - (len + 21)")
+    put(
+        "t2v.prompt_ids",
+        torch.tensor(text, dtype=torch.int32),
+        "i32: mode, aspect, <text>, text ids, <scene>; the 20 scene ids and <media> follow. Position p of id k is k - (len + 21)",
+    )
     for i in range(TINY.num_hidden_layers):
         put(f"t2v.prefix.layer{i}", record.hidden[0][i], f"f32: hidden states of the prompt rows after layer {i}")
         put(f"t2v.prefix.experts{i}", record.routes[0][i].to(torch.int32), f"i32 [rows, 2]: experts chosen in layer {i}, best first")
@@ -193,7 +213,11 @@ def main() -> None:
     )  # fmt: skip
     for name, mode, sources, latents, note in runs:
         prompt = "<IMAGE_0> next to the star of <IMAGE_1> in a desert" if name == "reference" else PROMPT
-        put(f"{name}.prompt_ids", torch.tensor(layout.prompt_ids(tokenizer, mode, "16:9", prompt), dtype=torch.int32), "i32: as t2v.prompt_ids, without the sources before it")
+        put(
+            f"{name}.prompt_ids",
+            torch.tensor(layout.prompt_ids(tokenizer, mode, "16:9", prompt), dtype=torch.int32),
+            "i32: as t2v.prompt_ids, without the sources before it",
+        )
         result = Generator(model, tokenizer, Options(seed=3)).generate(mode, prompt, latents, sources=sources)
         keep(name, result, {"mode": mode, "prompt": prompt, "aspect": "16:9", "latents": latents, "seed": 3, "temperature": 0, "sources": note})
 
@@ -204,7 +228,10 @@ def main() -> None:
         source = next((r[2] for r in runs if r[0] == case["name"]), ())
         opts = options if case["name"] == "sampled" else Options(seed=case["seed"])
         again = Generator(exact, tokenizer, opts).generate(case["mode"], case["prompt"], case["latents"], case["aspect"], source)
-        same = all(torch.equal(absolute(m, v).to(torch.int16), t[f"{case['name']}.{m}"]) for m, v in (("state", again.states), ("video", again.video), ("audio", again.audio)))
+        decided = (("state", again.states), ("video", again.video), ("audio", again.audio))
+        same = all(
+            torch.equal(absolute(m, v).to(torch.int16), t[f"{case['name']}.{m}"]) for m, v in decided
+        )
         print(case["name"], "same ids in f64:", same)
     torch.set_default_dtype(torch.float32)
     save_file(t, str(o.out / "golden.safetensors"))

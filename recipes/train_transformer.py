@@ -152,7 +152,15 @@ def main() -> None:
             log.setdefault(f"{key}.{mode}", []).append(float(v.detach() if isinstance(v, torch.Tensor) else v))
         if step % 100 == 0:
             names = ("video", "video_acc", "moved_acc", "audio", "audio_acc", "scene", "scene_acc", "state", "state_acc", "open_acc")
-            short = {"text_to_image": "t2i", "text_to_video": "t2v", "image_to_video": "i2v", "edit_image": "ei", "edit_video": "ev", "extend": "ext", "reference": "ref"}
+            short = {
+                "text_to_image": "t2i",
+                "text_to_video": "t2v",
+                "image_to_video": "i2v",
+                "edit_image": "ei",
+                "edit_video": "ev",
+                "extend": "ext",
+                "reference": "ref",
+            }
             fields = []
             for name in names:
                 part = [f"{short[m]}:{np.mean(log[f'{name}.{m}']):.3f}" for m in MODES if f"{name}.{m}" in log]

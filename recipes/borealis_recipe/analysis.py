@@ -236,7 +236,11 @@ def analyse(frames: Tensor, samples: np.ndarray, aspect: str = "16:9") -> Verdic
     loud = float(np.sqrt((samples.astype(np.float64) ** 2).mean())) if len(samples) else 0.0
     if len(ok) == 0:
         return Verdict(background, None, None, "none", 0, np.array([]), [], loud)
-    inside = [i for i in ok if not (tracked.masks[i][0].any() or tracked.masks[i][-1].any() or tracked.masks[i][:, 0].any() or tracked.masks[i][:, -1].any())]
+    inside = [
+        i
+        for i in ok
+        if not (tracked.masks[i][0].any() or tracked.masks[i][-1].any() or tracked.masks[i][:, 0].any() or tracked.masks[i][:, -1].any())
+    ]
     chosen = sorted(inside or list(ok), key=lambda i: -table[i, 2])[:9][::2]
     colors = [color_of(frames[i], tracked.masks[i]) for i in chosen]
     motion = motion_of(tracked)

@@ -209,7 +209,7 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
     gh, gw = layout.GRID[aspect]
     g = gh * gw
     lead, order, video_at, audio_at = [], [], [], []
-    for k, (name, blocks) in enumerate(sources):
+    for name, blocks in sources:
         lead.append((CONTROL[name], True))
         order.append(order[-1] + 1 if order else 0)
         for _, _, a in blocks:

@@ -20,9 +20,7 @@ def model_config(model: Borealis) -> dict:
     """config.json of the transformer."""
     c = asdict(model.config)
     theta = c.pop("rope_theta")
-    modalities = [
-        {"name": "text", "slots": 1, "codes": [{"start": 0, "size": layout.STATE_START}], "predict": "one", "copy_gate": False}
-    ]
+    modalities = [{"name": "text", "slots": 1, "codes": [{"start": 0, "size": layout.STATE_START}], "predict": "one", "copy_gate": False}]
     for m in layout.MODALITIES.values():
         entry = {
             "name": m.name,
@@ -81,14 +79,10 @@ def model_config(model: Borealis) -> dict:
         },
         "scene": {
             "fields": [
-                {"name": n, "start": layout.SCENE_START + s, "size": k}
-                for n, s, k in zip(world.SCENE_FIELDS, world.SCENE_START, world.SCENE_SIZE)
+                {"name": n, "start": layout.SCENE_START + s, "size": k} for n, s, k in zip(world.SCENE_FIELDS, world.SCENE_START, world.SCENE_SIZE)
             ]
         },
-        "modes": {
-            name: {"control": control, "input": "source" if name.startswith("edit") else "previous"}
-            for name, control in layout.MODES.items()
-        },
+        "modes": {name: {"control": control, "input": "source" if name.startswith("edit") else "previous"} for name, control in layout.MODES.items()},
     }
 
 

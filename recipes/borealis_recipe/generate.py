@@ -158,9 +158,7 @@ class Generator:
         return clip
 
 
-def decode(
-    video: VideoTokenizer, audio: AudioCodec, clip: Clip, aspect: str, scale: int = 1
-) -> tuple[Tensor, Tensor]:
+def decode(video: VideoTokenizer, audio: AudioCodec, clip: Clip, aspect: str, scale: int = 1) -> tuple[Tensor, Tensor]:
     """Frames [1 + 4(n-1), 3, H, W] and samples [1000 * frames] of a clip that starts with its image."""
     frames = video.decode(layout.unpack_video(clip.video, aspect), scale)
     lead = world.STRIDE - 1  # codec frames of latent 0 that lie before the image

@@ -20,7 +20,14 @@ BACKGROUND_WORDS = (
     ("a desert", "the desert", "sand dunes", "a sandy desert", "the sand", "the dunes"),
     ("a gray studio", "a studio", "a plain gray background", "a gray room", "a grey studio", "the studio"),
 )
-PREPOSITION = (("in", "in front of", "against"), ("in", "at", "under"), ("at", "in front of", "in"), ("on", "over", "in"), ("in", "over", "on"), ("in", "against", "in front of"))
+PREPOSITION = (
+    ("in", "in front of", "against"),
+    ("in", "at", "under"),
+    ("at", "in front of", "in"),
+    ("on", "over", "in"),
+    ("in", "over", "on"),
+    ("in", "against", "in front of"),
+)
 SHAPE_WORDS = (
     ("ball", "ball", "ball", "sphere", "circle"),
     ("box", "cube", "square", "box", "block"),

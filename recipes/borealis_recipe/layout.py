@@ -62,9 +62,7 @@ class Modality:
 
 
 MODALITIES = {
-    "state": Modality(
-        "state", 2, tuple((STATE_START + a, n) for a, n in zip(world.STATE_START, world.STATE_SIZE)), True
-    ),
+    "state": Modality("state", 2, tuple((STATE_START + a, n) for a, n in zip(world.STATE_START, world.STATE_SIZE)), True),
     "video": Modality("video", 4, tuple((VIDEO_START + LEVELS * j, LEVELS) for j in range(DIGITS)), True, "state"),
     "audio": Modality("audio", 4, tuple((AUDIO_START + BOOK_SIZE * j, BOOK_SIZE) for j in range(BOOKS)), True, "state"),
 }

@@ -11,9 +11,9 @@ from torch import Tensor
 from .pictures import picture
 from .world import (
     BACKGROUNDS,
+    CELLS_PER_UNIT,
     COLOR_NAMES,
     COLORS,
-    CELLS_PER_UNIT,
     Scene,
     canvas_units,
     track,
