@@ -204,12 +204,14 @@ def main() -> None:
     put("source.picture", picture.to(torch.uint8), "u8 [1, 40, 4, 9]: levels of the source picture of i2v and edit_image")
     put("source.film", film.to(torch.uint8), "u8 [3, 40, 4, 9]: levels of the source clip of extend and edit_video")
     put("source.sound", noise.to(torch.int32), "i32 [3, 4, 3]: its audio levels")
+    after = "<video>: the last 2 latents of the film, latent indices 10 and 11; generation starts at 12"
+    pair = (Source("<image_0>", picture), Source("<image_1>", picture.flip(0, 1)))
     runs = (
         ("i2v", "image_to_video", (Source("<image_0>", picture),), 2, "<image_0>, latent 0"),
         ("edit_image", "edit_image", (Source("<image_0>", picture),), 1, "<image_0>, latent 0"),
         ("edit_video", "edit_video", (Source("<video>", film, noise),), 3, "<video>, latents 0..3"),
-        ("extend", "extend", (Source("<video>", film[1:], noise[1:], first=10),), 2, "<video>: the last 2 latents of the film, latent indices 10 and 11; generation starts at 12"),
-        ("reference", "reference", (Source("<image_0>", picture), Source("<image_1>", picture.flip(0, 1))), 1, "<image_0> = the picture, <image_1> = its rows in reverse order"),
+        ("extend", "extend", (Source("<video>", film[1:], noise[1:], first=10),), 2, after),
+        ("reference", "reference", pair, 1, "<image_0> = the picture, <image_1> = its rows in reverse order"),
     )  # fmt: skip
     for name, mode, sources, latents, note in runs:
         prompt = "<IMAGE_0> next to the star of <IMAGE_1> in a desert" if name == "reference" else PROMPT
@@ -229,9 +231,7 @@ def main() -> None:
         opts = options if case["name"] == "sampled" else Options(seed=case["seed"])
         again = Generator(exact, tokenizer, opts).generate(case["mode"], case["prompt"], case["latents"], case["aspect"], source)
         decided = (("state", again.states), ("video", again.video), ("audio", again.audio))
-        same = all(
-            torch.equal(absolute(m, v).to(torch.int16), t[f"{case['name']}.{m}"]) for m, v in decided
-        )
+        same = all(torch.equal(absolute(m, v).to(torch.int16), t[f"{case['name']}.{m}"]) for m, v in decided)
         print(case["name"], "same ids in f64:", same)
     torch.set_default_dtype(torch.float32)
     save_file(t, str(o.out / "golden.safetensors"))
