@@ -88,6 +88,7 @@ def main() -> None:
     a.add_argument("--init", type=Path, help="tokenizer to start from")
     a.add_argument("--study", type=Path, help="the study's tokenizer (stride 8) to start from")
     a.add_argument("--decoder-only", action="store_true")
+    a.add_argument("--edges", type=float, default=0.0, help="weight of the loss on differences of neighbouring pixels")
     a.add_argument("--batch", type=int, default=6)
     a.add_argument("--lr", type=float, default=1.5e-3)
     a.add_argument("--muon-lr", type=float, default=0.008)
@@ -136,6 +137,8 @@ def main() -> None:
         error = model.paint(planes, density, box, group) - target.flatten(0, 1)[pick]
         mse = (error * error).mean()
         loss = error.abs().mean() + 3 * mse + 0.02 * F.relu(z.abs() - 1.5).pow(2).mean()
+        if o.edges:  # differences of neighbours: an outline in the right place
+            loss = loss + o.edges * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(outer, 1.0)
