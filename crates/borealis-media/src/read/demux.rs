@@ -119,7 +119,9 @@ impl Demuxer {
             what: format!("its codec {} cannot be decoded: {}", track.codec, e.to_string().to_lowercase()),
             remedy: "H.264, HEVC, VP8, VP9 or AV1 pictures with AAC, MP3, FLAC, Opus, Vorbis or PCM sound",
         };
-        let mut context = codec::Context::from_parameters(self.params(track)?).map_err(refused)?;
+        let params = self.params(track)?;
+        let codec = decoder::find(params.id()).ok_or(ffmpeg_next::Error::DecoderNotFound).map_err(refused)?;
+        let mut context = codec::Context::from_parameters(params).map_err(refused)?;
         ff::allow_codecs(&mut context, CODECS, self.limits.max_pixels)?;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
         context.set_threading(codec::threading::Config::count(threads));
@@ -127,7 +129,7 @@ impl Demuxer {
         if let Some(stream) = self.input.stream(track.index) {
             decoder.set_packet_time_base(stream.time_base());
         }
-        decoder.open().map_err(refused)
+        decoder.open_as(codec).map_err(refused)
     }
 
     /// Reads on to the next packet; `None` at the end of what can be read.
