@@ -34,7 +34,7 @@ impl Checkpoint {
         let storage = Storage::folder(path)?;
         let name = match &storage {
             Storage::Folder(root) => root.file_name().map(|n| n.to_string_lossy().into_owned()),
-            Storage::Embedded(_) => None,
+            Storage::Embedded(_) | Storage::Memory(_) => None,
         };
         Self::build(storage, name.unwrap_or_else(|| "checkpoint".into()))
     }
@@ -42,6 +42,12 @@ impl Checkpoint {
     /// Opens the checkpoint whose files are part of the binary: (path with forward slashes, bytes).
     pub fn embedded(files: Embedded) -> Result<Self> {
         Self::build(Storage::Embedded(files), "default".into())
+    }
+
+    /// Opens a checkpoint that lies in memory: (path with forward slashes, bytes).
+    pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self> {
+        let files = files.into_iter().map(|(name, bytes)| (name, bytes.into())).collect();
+        Self::build(Storage::Memory(files), "memory".into())
     }
 
     fn build(storage: Storage, name: String) -> Result<Self> {
@@ -91,12 +97,12 @@ impl Checkpoint {
         self.sets.contains_key(folder)
     }
 
-    /// A short name: the folder's, or `default` for the embedded model.
+    /// A short name: the folder's, `default` for the embedded model, `memory` for one in memory.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it is, for messages: a path, or `embedded model`.
+    /// Where it is, for messages: a path, `embedded model` or `model in memory`.
     pub fn location(&self) -> String {
         self.storage.location()
     }

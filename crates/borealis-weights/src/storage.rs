@@ -2,9 +2,11 @@
 #![allow(unsafe_code)]
 
 use crate::{Result, WeightsError};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 /// Files embedded in the binary: (path with forward slashes, bytes).
 pub(crate) type Embedded = &'static [(&'static str, &'static [u8])];
@@ -16,6 +18,8 @@ pub(crate) enum Storage {
     Folder(PathBuf),
     /// Inside the binary.
     Embedded(Embedded),
+    /// In memory, by path with forward slashes.
+    Memory(BTreeMap<String, Arc<[u8]>>),
 }
 
 /// The bytes of one file.
@@ -23,6 +27,7 @@ pub(crate) enum Bytes {
     Owned(Vec<u8>),
     Mapped(memmap2::Mmap),
     Static(&'static [u8]),
+    Shared(Arc<[u8]>),
 }
 
 impl std::fmt::Debug for Bytes {
@@ -31,6 +36,7 @@ impl std::fmt::Debug for Bytes {
             Self::Owned(_) => "owned",
             Self::Mapped(_) => "mapped",
             Self::Static(_) => "embedded",
+            Self::Shared(_) => "in memory",
         };
         write!(f, "{} bytes, {kind}", self.len())
     }
@@ -43,6 +49,7 @@ impl Deref for Bytes {
             Self::Owned(v) => v,
             Self::Mapped(m) => m,
             Self::Static(s) => s,
+            Self::Shared(s) => s,
         }
     }
 }
@@ -60,6 +67,7 @@ impl Storage {
         match self {
             Self::Folder(root) => root.display().to_string(),
             Self::Embedded(_) => "embedded model".into(),
+            Self::Memory(_) => "model in memory".into(),
         }
     }
 
@@ -75,7 +83,7 @@ impl Storage {
                 let bytes = std::fs::read(&path).map_err(|e| self.io(file, e))?;
                 Ok(Some(Bytes::Owned(bytes)))
             }
-            Some(Found::Static(bytes)) => Ok(Some(Bytes::Static(bytes))),
+            Some(Found::Bytes(bytes)) => Ok(Some(bytes)),
             None => Ok(None),
         }
     }
@@ -93,7 +101,7 @@ impl Storage {
                 let map = unsafe { memmap2::Mmap::map(&opened) }.map_err(|e| self.io(file, e))?;
                 Ok(Some(Bytes::Mapped(map)))
             }
-            Some(Found::Static(bytes)) => Ok(Some(Bytes::Static(bytes))),
+            Some(Found::Bytes(bytes)) => Ok(Some(bytes)),
             None => Ok(None),
         }
     }
@@ -103,6 +111,7 @@ impl Storage {
         match self {
             Self::Folder(root) => root.join(file).symlink_metadata().is_ok(),
             Self::Embedded(files) => files.iter().any(|(name, _)| *name == file),
+            Self::Memory(files) => files.contains_key(file),
         }
     }
 
@@ -114,7 +123,8 @@ impl Storage {
             return Err(outside("not a plain relative path"));
         }
         match self {
-            Self::Embedded(files) => Ok(files.iter().find(|(name, _)| *name == file).map(|(_, b)| Found::Static(b))),
+            Self::Embedded(files) => Ok(files.iter().find(|(name, _)| *name == file).map(|(_, b)| Found::Bytes(Bytes::Static(b)))),
+            Self::Memory(files) => Ok(files.get(file).map(|b| Found::Bytes(Bytes::Shared(b.clone())))),
             Self::Folder(root) => {
                 let path = root.join(file);
                 if let Err(e) = path.symlink_metadata() {
@@ -144,5 +154,5 @@ fn absent(e: &std::io::Error) -> bool {
 
 enum Found {
     Path(PathBuf),
-    Static(&'static [u8]),
+    Bytes(Bytes),
 }

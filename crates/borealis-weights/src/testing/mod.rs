@@ -1,18 +1,17 @@
 //! Synthetic checkpoints for tests (feature `testing`): any configuration, with tensors of seeded random numbers.
 //!
 //! ```
-//! use borealis_weights::{Checkpoint, testing::{CheckpointBuilder, tiny_config}};
-//! let folder = tempfile::tempdir()?;
+//! use borealis_weights::testing::{CheckpointBuilder, tiny_config};
 //! let names = [("model.norm.weight".to_string(), vec![64])];
-//! CheckpointBuilder::new(tiny_config()).tensors("", &names, 7).write(folder.path())?;
-//! let checkpoint = Checkpoint::open(folder.path())?;
+//! let checkpoint = CheckpointBuilder::new(tiny_config()).tensors("", &names, 7).open()?;
 //! checkpoint.tensors("")?.check(&names)?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # Ok::<(), borealis_weights::WeightsError>(())
 //! ```
 
 mod config;
 mod synth;
 
+use crate::{Checkpoint, WeightsError};
 use borealis_kernels::HostType;
 use half::{bf16, f16};
 use safetensors::{Dtype, serialize, tensor::TensorView};
@@ -132,6 +131,17 @@ impl CheckpointBuilder {
             files.insert("model.safetensors.index.json".into(), index.to_string().into_bytes());
         }
         Ok(files.into_iter().collect())
+    }
+
+    /// Opens the checkpoint from memory.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    ///
+    /// # Panics
+    /// When a tensor's values do not fit its shape.
+    pub fn open(&self) -> Result<Checkpoint, WeightsError> {
+        Checkpoint::from_files(self.build().expect("values fit their shapes"))
     }
 
     /// Writes the files into a folder.
