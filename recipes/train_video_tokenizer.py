@@ -30,8 +30,8 @@ Box = tuple[int, int, int, int]
 class Crops(IterableDataset):
     """Batches (input [B, 9, 3, 100, 160], target, target density, target box in patches)."""
 
-    def __init__(self, batch: int, seed: int) -> None:
-        self.batch, self.seed = batch, seed
+    def __init__(self, batch: int, seed: int, aligned: float) -> None:
+        self.batch, self.seed, self.aligned = batch, seed, aligned
 
     def __iter__(self):
         torch.set_num_threads(1)
@@ -61,7 +61,7 @@ class Crops(IterableDataset):
             y0 = float(at.y[k]) + r.uniform(-reach, reach) - (by + bh / 2) * unit
         else:
             x0, y0 = r.uniform(-0.1, width - 0.4), r.uniform(-0.1, height - 0.4)
-        if r.random() < 0.5:  # on the true cell grid
+        if r.random() < self.aligned:  # on the true cell grid
             x0, y0 = round(x0 * 9) / 9, round(y0 * 9) / 9
         source = render(scene, frames, aspect, LINES_PER_UNIT, (x0, y0, CROP_W, CROP_H))
         if density == 1:
@@ -110,7 +110,9 @@ def main() -> None:
         adam.load_state_dict(saved["adam"])
         step, spent, average = saved["step"], saved["spent"], saved["average"]
     print(f"parameters {sum(p.numel() for p in model.parameters())}", flush=True)
-    data = iter(DataLoader(Crops(o.batch, o.seed * 1000003 + step), batch_size=None, num_workers=1, prefetch_factor=4))
+    data = iter(
+        DataLoader(Crops(o.batch, o.seed * 1000003 + step, 1.0 if o.decoder_only else 0.5), batch_size=None, num_workers=1, prefetch_factor=4)
+    )
     start, scores = time.time(), []
 
     def store(name: str) -> None:
