@@ -9,6 +9,7 @@
 
 mod backend;
 mod check;
+mod cpu;
 mod error;
 mod host;
 pub mod limits;
@@ -20,6 +21,7 @@ pub use backend::{
 pub use candle_core as candle;
 pub use candle_nn;
 
+pub use cpu::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
 pub use error::KernelError;
 pub use host::{GROUP, HostTensor, HostType, QuantFormat};
 pub use reference::{Reference, ReferenceKv, ReferenceRouting, ReferenceWeight};
