@@ -116,3 +116,18 @@ pub struct Request {
     /// Quality or speed.
     pub preset: Preset,
 }
+
+impl Request {
+    /// A request with the defaults: 720 lines, one variant, seed 0, nothing given.
+    pub fn new(prompt: impl Into<String>, kind: OutputKind) -> Self {
+        Self {
+            prompt: prompt.into(),
+            conditioning: Conditioning::Text,
+            output: OutputSpec { kind, resolution: Resolution::default(), aspect_ratio: None },
+            variants: 1,
+            seed: 0,
+            sampling: Sampling::default(),
+            preset: Preset::default(),
+        }
+    }
+}

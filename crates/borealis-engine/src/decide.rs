@@ -1,0 +1,173 @@
+//! From the logits of a step to ids: guidance, then the sampler, for every decision of the step.
+
+use std::ops::Range;
+
+use borealis_model::{Forward, Logits, ModelError};
+use borealis_weights::Predict;
+
+use crate::guidance::combine;
+use crate::job::{Job, What};
+use crate::philox::Noise;
+use crate::sampler::{Rule, Sampler};
+use crate::scheduler::Step;
+
+/// One position whose ids a step decides.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decision {
+    pub job: usize,
+    pub sequence: usize,
+    pub what: What,
+    /// The query of the conditional branch, and of the unconditional one.
+    pub query: usize,
+    pub unconditional: Option<usize>,
+}
+
+/// Draws ids; holds scratch memory only.
+#[derive(Default)]
+pub(crate) struct Decider {
+    sampler: Sampler,
+    combined: Vec<f32>,
+}
+
+/// Logits that are not numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NotANumber;
+
+impl Decider {
+    /// Makes all decisions of a step. Returns the jobs whose logits are not numbers.
+    pub fn decide(
+        &mut self,
+        step: &Step,
+        jobs: &mut [Job],
+        model: &mut dyn Forward,
+        logits: &mut Logits,
+    ) -> Result<Vec<usize>, ModelError> {
+        let mut broken = Vec::new();
+        for d in &step.decisions {
+            let codes = codes(&jobs[d.job], d.what);
+            if self.draw(d, &mut jobs[d.job], logits, (d.query, d.unconditional), codes).is_err() {
+                broken.push(d.job);
+            }
+        }
+        self.depth(step, jobs, model, logits, &mut broken)?;
+        broken.sort_unstable();
+        broken.dedup();
+        Ok(broken)
+    }
+
+    /// Codes that are decided one after another: round by round, for all rows of the step at once.
+    fn depth(
+        &mut self,
+        step: &Step,
+        jobs: &mut [Job],
+        model: &mut dyn Forward,
+        logits: &mut Logits,
+        broken: &mut Vec<usize>,
+    ) -> Result<(), ModelError> {
+        // The model numbers these queries by themselves, in the order of the batch.
+        let mut entries: Vec<(usize, usize)> = Vec::new();
+        for (number, d) in step.decisions.iter().enumerate() {
+            if is_depth(&jobs[d.job], d.what) {
+                entries.extend([Some(d.query), d.unconditional].into_iter().flatten().map(|q| (q, number)));
+            }
+        }
+        entries.sort_unstable();
+        let entry = |query: usize| entries.binary_search_by_key(&query, |e| e.0).unwrap_or(0);
+        let mut ids = Vec::new();
+        let mut code = 0;
+        while !entries.is_empty() {
+            ids.clear();
+            for &(_, number) in &entries {
+                let d = &step.decisions[number];
+                decided(&mut jobs[d.job], d, code, &mut ids);
+            }
+            if !model.depth_step(&ids, logits)? {
+                break;
+            }
+            code += 1;
+            for d in step.decisions.iter().filter(|d| is_depth(&jobs[d.job], d.what)).copied().collect::<Vec<_>>() {
+                let at = (entry(d.query), d.unconditional.map(entry));
+                if !logits.query(at.0).is_empty() && self.draw(&d, &mut jobs[d.job], logits, at, code..code + 1).is_err() {
+                    broken.push(d.job);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Draws the codes `codes` of every slot of one position from the logits `at` (conditional, unconditional).
+    fn draw(
+        &mut self,
+        d: &Decision,
+        job: &mut Job,
+        logits: &Logits,
+        at: (usize, Option<usize>),
+        codes: Range<usize>,
+    ) -> Result<(), NotANumber> {
+        self.combined.clear();
+        self.combined.extend_from_slice(logits.query(at.0));
+        if let Some(other) = at.1 {
+            combine(&mut self.combined, logits.query(other), job.work.guidance);
+        }
+        let work = job.work.clone();
+        let sequence = &mut job.sequences[d.sequence];
+        let noise = |stream: u32| Noise::new(work.seed, stream + 16 * sequence.variant as u32);
+        match d.what {
+            What::Field(tail) => {
+                let start = work.tail[tail].predicts.map_or(0, |p| p.0);
+                let noise = noise(0);
+                let id = self.one(0..self.combined.len(), &work.text_rule, &noise, tail as u32, 0)?;
+                sequence.scene.push(start + id);
+            }
+            What::Codes(index) => {
+                let row = &work.plan.rows[index];
+                let stream = &work.layout.streams[row.stream];
+                let (noise, all) = (noise(stream.noise), stream.codes.len());
+                let Some(target) = Job::target(&work, sequence, row) else { return Ok(()) };
+                let mut start = 0;
+                for slot in 0..stream.slots {
+                    for code in codes.clone() {
+                        let range = stream.codes[code];
+                        let end = start + range.size as usize;
+                        let number = slot * all + code;
+                        let id = self.one(start..end, &work.rules[row.stream], &noise, row.index, number as u32)?;
+                        target[number] = range.start + id;
+                        start = end;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn one(&mut self, range: Range<usize>, rule: &Rule, noise: &Noise, position: u32, code: u32) -> Result<u32, NotANumber> {
+        self.combined.get(range).and_then(|l| self.sampler.sample(l, rule, noise, position, code)).ok_or(NotANumber)
+    }
+}
+
+/// The codes that the logits of a step are for.
+fn codes(job: &Job, what: What) -> Range<usize> {
+    match what {
+        What::Field(_) => 0..1,
+        What::Codes(_) if is_depth(job, what) => 0..1,
+        What::Codes(index) => 0..job.work.layout.streams[job.work.plan.rows[index].stream].codes.len(),
+    }
+}
+
+fn is_depth(job: &Job, what: What) -> bool {
+    match what {
+        What::Field(_) => false,
+        What::Codes(index) => job.work.layout.streams[job.work.plan.rows[index].stream].predict == Predict::Depth,
+    }
+}
+
+/// The ids that were decided for code `code` of each slot.
+fn decided(job: &mut Job, d: &Decision, code: usize, ids: &mut Vec<u32>) {
+    let What::Codes(index) = d.what else { return };
+    let work = job.work.clone();
+    let row = &work.plan.rows[index];
+    let all = work.layout.streams[row.stream].codes.len();
+    if let Some(target) = Job::target(&work, &mut job.sequences[d.sequence], row) {
+        ids.extend(target.chunks_exact(all).map(|slot| slot[code.min(all - 1)]));
+    }
+}

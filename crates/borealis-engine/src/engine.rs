@@ -1,0 +1,198 @@
+//! The engine: a handle for callers, and the worker thread that owns the model.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use borealis_kernels::{DeviceSpec, QuantFormat};
+use borealis_model::{Forward, Logits};
+use borealis_tokenizers::Tokenizers;
+use borealis_weights::{Checkpoint, Manifest};
+use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
+
+use crate::decode::{self, Line, ToDecoder};
+use crate::error::{EngineError, Result};
+use crate::job::Work;
+use crate::layout::Layout;
+use crate::memory::Memory;
+use crate::request::Request;
+use crate::scheduler::{Scheduler, Step};
+use crate::stream::{EventStream, Outlet, Waker};
+use crate::submit;
+
+/// Where and how the engine computes.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Device of the transformer and of the video tokenizer.
+    pub device: DeviceSpec,
+    /// How weights are kept; `None`: as the device does it best.
+    pub dtype: Option<QuantFormat>,
+    /// Threads that compute; `None`: one for each core.
+    pub threads: Option<usize>,
+    /// Most bytes that a request may take beside the weights; `None`: what is free.
+    pub memory_limit: Option<u64>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { device: DeviceSpec::Auto, dtype: None, threads: None, memory_limit: None }
+    }
+}
+
+/// What an engine is, for messages and reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Name of the checkpoint.
+    pub model: String,
+    /// Name of the backend that computes.
+    pub backend: &'static str,
+    /// How weights are kept.
+    pub dtype: QuantFormat,
+    /// Samples per second of generated sound; 0 = none.
+    pub sample_rate: u32,
+    /// Frames per second of generated clips; 0 = none.
+    pub fps: u32,
+}
+
+/// A handle of a running engine; clones share it. The threads end when all handles are gone and all requests are done.
+#[derive(Clone)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+/// What all handles share.
+pub(crate) struct Core {
+    pub manifest: Manifest,
+    pub tokenizers: Tokenizers,
+    pub layout: Option<Arc<Layout>>,
+    pub info: EngineInfo,
+    pub memory: Memory,
+    commands: Sender<Command>,
+    wakers: (Waker, Waker),
+    next: AtomicU64,
+}
+
+/// A request, ready for the worker and for the decoder.
+pub(crate) struct Command {
+    pub work: Work,
+    pub line: Line,
+}
+
+impl Engine {
+    /// Loads a checkpoint and starts the threads.
+    pub fn new(checkpoint: Checkpoint, config: EngineConfig) -> Result<Self> {
+        let tokenizers = submit::open_tokenizers(&checkpoint, &config)?;
+        let model = submit::load_model(&checkpoint, &config)?;
+        Self::with_model(checkpoint.name().to_string(), checkpoint.manifest().clone(), tokenizers, model, config.memory_limit)
+    }
+
+    /// An engine around a model that is there already (another [`Forward`], a test).
+    pub fn with_model(
+        name: String,
+        manifest: Manifest,
+        tokenizers: Tokenizers,
+        model: Box<dyn Forward>,
+        memory_limit: Option<u64>,
+    ) -> Result<Self> {
+        let info = EngineInfo {
+            model: name.clone(),
+            backend: model.backend(),
+            dtype: model.format(),
+            sample_rate: tokenizers.sample_rate(),
+            fps: manifest.media.as_ref().map_or(0, |m| m.fps),
+        };
+        let memory = Memory::new(model.as_ref(), memory_limit);
+        let (commands, orders) = unbounded();
+        let (messages, inbox) = unbounded();
+        let ((worker, woken), (decoder, roused)) = (Waker::new(), Waker::new());
+        spawn("borealis-decoder", move || decode::run(inbox, roused))?;
+        let scheduler = Scheduler::new(name, memory.limit());
+        spawn("borealis-worker", move || Worker { model, scheduler, messages }.run(orders, woken))?;
+        let layout = Layout::new(&manifest).map(Arc::new);
+        let core = Core { manifest, tokenizers, layout, info, memory, commands, wakers: (worker, decoder), next: AtomicU64::new(0) };
+        Ok(Self { core: Arc::new(core) })
+    }
+
+    /// Checks a request, encodes what it brings (on the calling thread) and queues it. Its events arrive as they happen; dropping the stream cancels it.
+    pub fn submit(&self, request: Request) -> Result<EventStream> {
+        let (worker, decoder) = self.core.wakers.clone();
+        let (outlet, stream) = Outlet::new(request.variants, worker, decoder);
+        let id = self.core.next.fetch_add(1, Ordering::Relaxed);
+        let command = submit::prepare(&self.core, request, id, outlet)?;
+        self.core.commands.send(command).map_err(|_| EngineError::Stopped)?;
+        Ok(stream)
+    }
+
+    /// What runs.
+    pub fn info(&self) -> &EngineInfo {
+        &self.core.info
+    }
+
+    /// What the checkpoint says about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.core.manifest
+    }
+
+    /// The tokenizers of the checkpoint.
+    pub fn tokenizers(&self) -> &Tokenizers {
+        &self.core.tokenizers
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("info", &self.core.info).finish_non_exhaustive()
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+    thread::Builder::new().name(name.to_string()).spawn(body).map(drop).map_err(EngineError::Thread)
+}
+
+/// The thread that owns the model and its cache.
+struct Worker {
+    model: Box<dyn Forward>,
+    scheduler: Scheduler,
+    messages: Sender<ToDecoder>,
+}
+
+impl Worker {
+    /// Schedule, forward, sample, push; until all handles are gone and all requests are done.
+    fn run(mut self, mut orders: Receiver<Command>, woken: Receiver<()>) {
+        let (mut step, mut logits, mut out) = (Step::default(), Logits::default(), Vec::new());
+        let mut open = true;
+        while open || !self.scheduler.is_idle() {
+            for command in orders.try_iter() {
+                self.accept(command);
+            }
+            self.scheduler.admit(self.model.as_mut(), &mut out);
+            let busy = self.scheduler.next(&mut step);
+            if busy {
+                self.scheduler.run(&step, self.model.as_mut(), &mut logits, &mut out);
+            }
+            for message in out.drain(..) {
+                // The decoder outlives the worker; without it nobody could see what is generated.
+                if self.messages.send(message).is_err() {
+                    return;
+                }
+            }
+            if busy {
+                continue;
+            }
+            select! {
+                recv(orders) -> command => match command {
+                    Ok(command) => self.accept(command),
+                    Err(_) => (open, orders) = (false, never()),
+                },
+                recv(woken) -> _ => {}
+            }
+        }
+    }
+
+    fn accept(&mut self, command: Command) {
+        // The decoder knows a request before its first ids arrive.
+        if self.messages.send(ToDecoder::Open(Box::new(command.line))).is_ok() {
+            self.scheduler.submit(Arc::new(command.work));
+        }
+    }
+}

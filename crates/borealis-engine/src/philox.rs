@@ -1,0 +1,80 @@
+//! Philox4x32-10: a random number is a function of its address, not of what was drawn before.
+//!
+//! Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
+
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+/// Four words for a counter and a key.
+pub fn philox4x32(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    let (mut c, mut k) = (counter, key);
+    for _ in 0..ROUNDS {
+        let a = u64::from(MULTIPLIERS[0]) * u64::from(c[0]);
+        let b = u64::from(MULTIPLIERS[1]) * u64::from(c[2]);
+        c = [(b >> 32) as u32 ^ c[1] ^ k[0], b as u32, (a >> 32) as u32 ^ c[3] ^ k[1], a as u32];
+        k = [k[0].wrapping_add(WEYL[0]), k[1].wrapping_add(WEYL[1])];
+    }
+    c
+}
+
+/// The noise of one stream of ids of one generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noise {
+    key: [u32; 2],
+    stream: u32,
+}
+
+impl Noise {
+    /// `stream`: which kind of ids, plus 16 times the variant.
+    pub fn new(seed: u64, stream: u32) -> Self {
+        Self { key: [seed as u32, (seed >> 32) as u32], stream }
+    }
+
+    /// Gumbel noise `-ln(-ln u)` of the local ids `4 * block .. 4 * block + 4` of code `code` at `position`.
+    pub fn gumbel4(&self, position: u32, code: u32, block: u32) -> [f64; 4] {
+        let words = philox4x32([position, code, block, self.stream], self.key);
+        words.map(|w| {
+            // Exact in f64 and never 0 or 1, so that the noise is finite.
+            let u = (f64::from(w) + 0.5) / 4_294_967_296.0;
+            -(-u.ln()).ln()
+        })
+    }
+
+    /// Gumbel noise of one local id.
+    pub fn gumbel(&self, position: u32, code: u32, id: u32) -> f64 {
+        self.gumbel4(position, code, id >> 2)[(id & 3) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Known answers of the authors' library (Random123, `kat_vectors`, philox4x32 with 10 rounds).
+    #[test]
+    fn known_answers() {
+        assert_eq!(philox4x32([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        assert_eq!(philox4x32([u32::MAX; 4], [u32::MAX; 2]), [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        let pi = [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344];
+        assert_eq!(philox4x32(pi, [0xa409_3822, 0x299f_31d0]), [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]);
+    }
+
+    #[test]
+    fn words_are_addressed() {
+        let noise = Noise::new(0x0123_4567_89ab_cdef, 34);
+        for id in 0..9 {
+            assert_eq!(noise.gumbel(7, 3, id), noise.gumbel4(7, 3, id / 4)[id as usize % 4]);
+        }
+        assert_ne!(noise.gumbel(7, 3, 0), Noise::new(0x0123_4567_89ab_cdef, 35).gumbel(7, 3, 0));
+        assert_ne!(noise.gumbel(7, 3, 0), Noise::new(0x1123_4567_89ab_cdef, 34).gumbel(7, 3, 0));
+    }
+
+    #[test]
+    fn extreme_words_are_finite() {
+        for w in [0u32, u32::MAX] {
+            let u = (f64::from(w) + 0.5) / 4_294_967_296.0;
+            assert!((-(-u.ln()).ln()).is_finite());
+        }
+    }
+}
