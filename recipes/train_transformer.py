@@ -22,9 +22,9 @@ from borealis_recipe.training import losses, total
 
 # mode: share of batches, batch size, kinds of records that serve it
 MODES = {
-    "text_to_image": (0.24, 32, ("image", "edit_image")),
-    "text_to_video": (0.42, 12, ("clip",)),
-    "image_to_video": (0.12, 9, ("clip",)),
+    "text_to_image": (0.10, 28, ("image", "edit_image")),
+    "text_to_video": (0.56, 16, ("clip",)),
+    "image_to_video": (0.12, 10, ("clip",)),
     "extend": (0.05, 7, ("clip",)),
     "edit_image": (0.12, 20, ("edit_image",)),
     "edit_video": (0.03, 6, ("edit_video",)),
@@ -77,7 +77,7 @@ def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | N
         given = r.choice((2, 3))  # source latents of an extension
         samples = [make_sample(record, name, r, blocks, given) for record in records]
         full = r.random() < 0.15
-        return name, collate(samples, tokenizer, r, rows=99 if full else 16)
+        return name, collate(samples, tokenizer, r, rows=99 if full else 12)
 
 
 def main() -> None:
