@@ -117,7 +117,10 @@ pub fn i420_to_rgb8(width: usize, height: usize, data: &[u8]) -> Vec<u8> {
 /// # Panics
 /// When the slices have other lengths or a side is odd: the caller owns both buffers.
 pub fn planar_f32_to_i420(width: usize, height: usize, rgb: [&[f32]; 3], out: &mut [u8]) {
-    assert!(width % 2 == 0 && height % 2 == 0, "planar_f32_to_i420 needs even sides, got {width}x{height}");
+    assert!(
+        width.is_multiple_of(2) && height.is_multiple_of(2),
+        "planar_f32_to_i420 needs even sides, got {width}x{height}"
+    );
     assert!(rgb.iter().all(|p| p.len() == width * height) && out.len() == width * height * 3 / 2);
     let (luma, chroma) = out.split_at_mut(width * height);
     let (us, vs) = chroma.split_at_mut(width * height / 4);

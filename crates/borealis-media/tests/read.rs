@@ -322,6 +322,12 @@ fn a_file_that_is_cut_short_is_refused() {
     let half = Source::Bytes { name: "half", data: &whole[..whole.len() * 6 / 10] };
     let error = read_clip(half, 24, 24_000, &limits()).unwrap_err();
     assert!(matches!(error, MediaError::Truncated { .. } | MediaError::Corrupt { .. }), "{error}");
+    if let Some(mkv) = convert(&path, &["-c", "copy"], &folder.path().join("long.mkv")) {
+        let whole = std::fs::read(mkv).unwrap();
+        let half = Source::Bytes { name: "half", data: &whole[..whole.len() / 2] };
+        let error = read_clip(half, 24, 24_000, &limits()).unwrap_err();
+        assert!(matches!(error, MediaError::Truncated { expected, .. } if expected > 4.9), "{error}");
+    }
     let wav = folder.path().join("a.wav");
     write_wav(&wav, &Pcm::mono(24_000, tone(24_000, 96_000))).unwrap();
     let whole = std::fs::read(&wav).unwrap();

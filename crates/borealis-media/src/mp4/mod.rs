@@ -8,7 +8,7 @@ mod video;
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 pub use spec::{Quality, VideoSpec};
@@ -157,12 +157,8 @@ impl Mp4Writer {
 
     fn push(&mut self, message: Message) -> Result<()> {
         let sender = self.sender.as_ref().ok_or_else(gone)?;
-        let sent = match sender.try_send(message) {
-            Err(TrySendError::Full(message)) => sender.send(message).is_ok(),
-            other => other.is_ok(),
-        };
         // The thread ends early only with an error, which is told now.
-        if sent { Ok(()) } else { self.join().and(Err(gone())) }
+        if sender.send(message).is_ok() { Ok(()) } else { self.join().and(Err(gone())) }
     }
 
     fn join(&mut self) -> Result<Written> {

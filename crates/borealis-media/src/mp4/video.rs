@@ -11,7 +11,7 @@ use crate::frame::{Frame, PixelFormat};
 use crate::mp4::spec::{Quality, VideoSpec};
 
 /// Encoders in the order of preference.
-const PREFERRED: [&str; 5] = ["libx264", "h264_nvenc", "h264_videotoolbox", "libopenh264", "mpeg4"];
+const PREFERRED: [&str; 6] = ["libx264", "h264_nvenc", "h264_videotoolbox", "h264_vaapi", "libopenh264", "mpeg4"];
 
 /// The video encoders of [`VideoSpec::encoder`] that the installed FFmpeg has, in order of preference. Those for
 /// hardware may still fail to open when the device is missing.
@@ -24,6 +24,8 @@ pub(super) struct VideoEncoder {
     context: encoder::video::Encoder,
     name: String,
     next: i64,
+    /// Where the encoder takes its pictures from, when not from memory.
+    surfaces: Option<ff::Surfaces>,
 }
 
 impl VideoEncoder {
@@ -36,7 +38,9 @@ impl VideoEncoder {
         let mut tried = Vec::with_capacity(names.len());
         for name in names {
             match open_one(name, spec, live) {
-                Ok(context) => return Ok(VideoEncoder { context, name: name.to_owned(), next: 0 }),
+                Ok((context, surfaces)) => {
+                    return Ok(VideoEncoder { context, name: name.to_owned(), next: 0, surfaces });
+                }
                 Err(error) => tried.push(format!("{name}: {error}")),
             }
         }
@@ -65,9 +69,13 @@ impl VideoEncoder {
                 &converted
             }
         };
-        let picture = ff::video_frame(frame.width, frame.height, data, self.next)?;
+        let fail = |e| MediaError::ffmpeg("encoding a frame", e);
+        let mut picture = ff::video_frame(frame.width, frame.height, data, self.next, self.surfaces.is_some())?;
+        if let Some(surfaces) = &mut self.surfaces {
+            picture = surfaces.upload(&picture).map_err(fail)?;
+        }
         self.next += 1;
-        self.context.send_frame(&picture).map_err(|e| MediaError::ffmpeg("encoding a frame", e))?;
+        self.context.send_frame(&picture).map_err(fail)?;
         self.drain(sink)
     }
 
@@ -98,11 +106,9 @@ pub(crate) fn is_dry(error: ffmpeg_next::Error) -> bool {
     matches!(error, ffmpeg_next::Error::Eof) || error == ffmpeg_next::Error::Other { errno: EAGAIN }
 }
 
-fn open_one(
-    name: &str,
-    spec: &VideoSpec,
-    live: bool,
-) -> std::result::Result<encoder::video::Encoder, ffmpeg_next::Error> {
+type Opened = (encoder::video::Encoder, Option<ff::Surfaces>);
+
+fn open_one(name: &str, spec: &VideoSpec, live: bool) -> std::result::Result<Opened, ffmpeg_next::Error> {
     let codec = encoder::find_by_name(name).ok_or(ffmpeg_next::Error::EncoderNotFound)?;
     let mut context = codec::Context::new_with_codec(codec);
     ff::set_chroma_centre(&mut context);
@@ -125,7 +131,7 @@ fn open_one(
     video.set_color_range(color::Range::MPEG);
     video.set_color_primaries(color::Primaries::BT709);
     video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
-    if live || matches!(name, "mpeg4" | "h264_nvenc" | "h264_videotoolbox") {
+    if live || matches!(name, "mpeg4" | "h264_nvenc" | "h264_videotoolbox" | "h264_vaapi") {
         video.set_max_b_frames(0);
     }
     if matches!(name, "h264_videotoolbox" | "libopenh264") {
@@ -137,7 +143,11 @@ fn open_one(
     if name == "mpeg4" {
         video.set_global_quality(pick(spec.quality, 5, 3, 2) * ffmpeg_next::ffi::FF_QP2LAMBDA);
     }
-    video.open_as_with(codec, options(name, spec.quality, live))
+    let surfaces = if name == "h264_vaapi" { Some(ff::Surfaces::open(spec.width, spec.height)?) } else { None };
+    if let Some(surfaces) = &surfaces {
+        surfaces.attach(&mut video);
+    }
+    Ok((video.open_as_with(codec, options(name, spec.quality, live))?, surfaces))
 }
 
 fn pick<T>(quality: Quality, fast: T, balanced: T, best: T) -> T {
@@ -168,6 +178,7 @@ fn options(name: &str, quality: Quality, live: bool) -> Dictionary<'static> {
             options.set("allow_sw", "1");
             options.set("realtime", if live { "1" } else { "0" });
         }
+        "h264_vaapi" => options.set("qp", pick(quality, "26", "22", "19")),
         _ => {}
     }
     options

@@ -263,16 +263,21 @@ impl<'a> Reader<'a> {
     fn last_end(&self) -> Result<f64> {
         let by_rate = self.clock.last + self.clock.step;
         let zero = self.clock.zero.unwrap_or(0.0);
-        let Some(declared) = self.video.seconds.map(|s| self.video.start.unwrap_or(zero) + s - zero) else {
-            return Ok(by_rate);
+        let declared = self.video.seconds.map(|s| self.video.start.unwrap_or(zero) + s - zero);
+        let (got, expected) = match declared {
+            Some(declared) => (by_rate, declared),
+            None => {
+                // Matroska tells the duration of the whole file only, which is that of the longest track.
+                let sound = self.audio.as_ref().map_or(0.0, |(_, c)| c.start.unwrap_or(zero) - zero + c.seconds());
+                (by_rate.max(sound), self.demuxer.seconds().unwrap_or(0.0))
+            }
         };
-        let missing = declared - by_rate;
-        if missing > 0.5 + 0.1 * declared && missing > 4.0 * self.clock.step && self.clock.decoded > 1 {
-            let (got, expected) = (by_rate, declared);
+        let missing = expected - got;
+        if missing > 0.5 + 0.1 * expected && missing > 4.0 * self.clock.step && self.clock.decoded > 1 {
             return Err(MediaError::Truncated { name: self.demuxer.name.clone(), got, expected });
         }
         // A last frame that is shown long is part of the clip; rounding of the container is not.
-        Ok(if declared > self.clock.last { declared } else { by_rate })
+        Ok(declared.filter(|d| *d > self.clock.last).unwrap_or(by_rate))
     }
 
     fn end(mut self) -> Result<(Clip, bool)> {
