@@ -1,0 +1,197 @@
+//! Attention, router, experts.
+
+use std::ops::Range;
+
+use borealis_kernels::{Backend, Cpu, KernelError, Reference, RouterSpec, Scoring, Span};
+
+use crate::rows::cut;
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, read};
+
+#[derive(Clone)]
+struct Attention {
+    heads: usize,
+    kv_heads: usize,
+    dim: usize,
+    slots: usize,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    q: Vec<f32>,
+    spans: Vec<Span>,
+    /// Slots are moved by so many before.
+    moved: u32,
+}
+
+impl Case for Attention {
+    fn run<B: Backend>(&self, b: &B) -> Vec<f32> {
+        let slots = self.slots as u32 + self.moved;
+        let mut kv = b.kv(slots as usize, self.kv_heads, self.dim).unwrap();
+        let (k, v, q) = (buffer(b, &self.k), buffer(b, &self.v), buffer(b, &self.q));
+        let order: Vec<u32> = (0..self.slots as u32).collect();
+        b.store_kv(&mut kv, &k, &v, &order).unwrap();
+        b.copy_kv(&mut kv, 0, self.moved, self.slots as u32).unwrap();
+        let shift = |(a, b): (u32, u32)| (a + self.moved, b + self.moved);
+        let spans: Vec<Span> =
+            self.spans.iter().map(|s| Span { prefix: shift(s.prefix), recent: shift(s.recent) }).collect();
+        let mut out = buffer(b, &vec![7.0; self.q.len()]);
+        let scale = 1.0 / (self.dim as f32).sqrt();
+        b.attention(&q, self.heads, &kv, &spans, scale, &mut out).unwrap();
+        read(b, &out, self.q.len())
+    }
+    fn rows(&self) -> usize {
+        self.spans.len()
+    }
+    fn only(&self, rows: Range<usize>) -> Option<Self> {
+        let q = cut(&self.q, self.heads * self.dim, rows.clone());
+        // Elsewhere in the slab, too: a sequence's place does not matter.
+        Some(Self { q, spans: self.spans[rows].to_vec(), moved: self.moved + 3, ..self.clone() })
+    }
+}
+
+fn attention_case(r: &mut Random, slots: usize, rows: usize) -> Attention {
+    let (kv_heads, group, dim) = (r.size(1, 3), r.size(1, 7), r.size(1, 70));
+    let heads = kv_heads * group;
+    let spans = (0..rows)
+        .map(|_| {
+            let mut cuts: Vec<u32> = (0..4).map(|_| r.size(0, slots) as u32).collect();
+            cuts.sort_unstable();
+            let mut span = Span { prefix: (cuts[0], cuts[1]), recent: (cuts[2], cuts[3]) };
+            match r.size(0, 3) {
+                0 => span.prefix.1 = span.prefix.0,
+                1 => span.recent.0 = span.recent.1,
+                _ => {}
+            }
+            if span.prefix.0 == span.prefix.1 && span.recent.0 == span.recent.1 {
+                span.recent = (0, slots as u32);
+            }
+            span
+        })
+        .collect();
+    let width = kv_heads * dim;
+    let (k, v, q) = (r.numbers(slots * width), r.numbers(slots * width), r.numbers(rows * heads * dim));
+    let q = q.into_iter().map(|x| 2.0 * x).collect();
+    Attention { heads, kv_heads, dim, slots, k, v, q, spans, moved: r.size(0, 20) as u32 }
+}
+
+#[test]
+fn attention() {
+    let (b, mut r) = (Backends::new(), Random::new(11));
+    for i in 0..30 {
+        // The last ones need several pieces.
+        let (slots, rows) = if i < 27 { (r.size(1, 150), r.size(1, 40)) } else { (r.size(2000, 2500), 3) };
+        let case = attention_case(&mut r, slots, rows);
+        let what = format!("attention of {rows} rows, {} / {} heads of {}", case.heads, case.kv_heads, case.dim);
+        b.check(&what, &case);
+    }
+}
+
+#[test]
+fn attention_refuses_what_it_cannot_do() {
+    fn tries<B: Backend>(b: &B) {
+        let kv = b.kv(8, 2, 4).unwrap();
+        let (q, mut out) = (b.alloc(16).unwrap(), b.alloc(16).unwrap());
+        let mut attend = |heads, prefix, recent| b.attention(&q, heads, &kv, &[Span { prefix, recent }], 1.0, &mut out);
+        assert!(attend(4, (0, 8), (8, 8)).is_ok());
+        for bad in
+            [attend(4, (0, 0), (3, 3)), attend(4, (0, 9), (0, 0)), attend(4, (3, 2), (0, 1)), attend(3, (0, 8), (0, 0))]
+        {
+            assert!(matches!(bad, Err(KernelError::Shape { .. })));
+        }
+        assert!(b.attention(&q, 6, &kv, &[Span { prefix: (0, 1), recent: (1, 1) }], 1.0, &mut out).is_err());
+    }
+    tries(&Reference::new());
+    tries(&Cpu::new(1));
+}
+
+#[derive(Clone)]
+struct Moe {
+    spec: RouterSpec,
+    router: Host,
+    gate_up: Host,
+    down: Host,
+    inputs: usize,
+    outputs: usize,
+    x: Vec<f32>,
+    before: Vec<f32>,
+}
+
+impl Case for Moe {
+    /// Per row: the chosen experts, their weights, and the sum.
+    fn run<B: Backend>(&self, b: &B) -> Vec<f32> {
+        let (x, mut dst) = (buffer(b, &self.x), buffer(b, &self.before));
+        // One row more than needed: capacity is not the number of rows.
+        let mut routing = b.routing(self.rows() + 1, self.spec.top_k).unwrap();
+        b.route(&x, self.rows(), &self.router.on(b), &self.spec, &mut routing).unwrap();
+        b.experts(&x, self.rows(), &routing, &self.gate_up.on(b), &self.down.on(b), &mut dst).unwrap();
+        let sums = read(b, &dst, self.before.len());
+        let chosen = b.read_routing(&routing, self.rows()).unwrap();
+        let row = |(chosen, sum): (&Vec<(u32, f32)>, &[f32])| -> Vec<f32> {
+            chosen.iter().flat_map(|&(e, w)| [e as f32, w]).chain(sum.iter().copied()).collect()
+        };
+        chosen.iter().zip(sums.chunks_exact(self.outputs)).flat_map(row).collect()
+    }
+    fn rows(&self) -> usize {
+        self.x.len() / self.inputs
+    }
+    fn only(&self, rows: Range<usize>) -> Option<Self> {
+        let before = cut(&self.before, self.outputs, rows.clone());
+        Some(Self { x: cut(&self.x, self.inputs, rows), before, ..self.clone() })
+    }
+}
+
+#[test]
+fn route_and_experts() {
+    let (b, mut r) = (Backends::new(), Random::new(12));
+    for i in 0..36 {
+        let format = FORMATS[i % 3];
+        let (experts, null_experts) = (r.size(1, 20), if i % 4 == 0 { r.size(1, 4) } else { 0 });
+        let all = experts + null_experts;
+        let (inputs, outputs) = (r.size(1, 140), r.size(1, 100));
+        // Multiples of 16 and others: two ways through the experts.
+        let inner = if i % 2 == 0 { 16 * r.size(1, 6) } else { r.size(1, 90) };
+        let spec = RouterSpec {
+            experts,
+            null_experts,
+            top_k: r.size(1, all.min(8)),
+            scoring: if i % 3 == 0 { Scoring::Sigmoid } else { Scoring::Softmax },
+            normalise: i % 5 < 3,
+            scale: if i % 2 == 0 { 1.0 } else { 2.5 },
+            selection_bias: if i % 4 == 1 { r.numbers(all) } else { Vec::new() },
+        };
+        let rows = r.size(1, 50);
+        let what = format!("experts {i}: {rows} rows, {inputs} -> {inner} -> {outputs}, {spec:?}, {}", format.name());
+        let router = Host::random(&mut r, &[all, inputs], borealis_kernels::QuantFormat::F32);
+        let gate_up = Host::random(&mut r, &[experts, 2 * inner, inputs], format);
+        let down = Host::random(&mut r, &[experts, outputs, inner], format);
+        let x = r.numbers(rows * inputs).into_iter().map(|x| 3.0 * x).collect();
+        let before = r.numbers(rows * outputs);
+        b.check(&what, &Moe { spec, router, gate_up, down, inputs, outputs, x, before });
+    }
+}
+
+#[test]
+fn ties_go_to_the_lower_expert() {
+    fn chosen<B: Backend>(b: &B, spec: &RouterSpec) -> Vec<Vec<u32>> {
+        // Whole numbers: the logits are exact, experts 1, 2 and 4 are equal.
+        let router = Host::exact(&[5, 2], &[1.0, 0.0, 2.0, 1.0, 2.0, 1.0, 0.0, 0.0, 2.0, 1.0]).on(b);
+        let x = buffer(b, &[1.0, 1.0, -1.0, -1.0]);
+        let mut routing = b.routing(2, spec.top_k).unwrap();
+        b.route(&x, 2, &router, spec, &mut routing).unwrap();
+        let rows = b.read_routing(&routing, 2).unwrap();
+        rows.iter().map(|r| r.iter().map(|(e, _)| *e).collect()).collect()
+    }
+    for scoring in [Scoring::Softmax, Scoring::Sigmoid] {
+        let spec = RouterSpec {
+            experts: 3,
+            null_experts: 2,
+            top_k: 4,
+            scoring,
+            normalise: true,
+            scale: 1.0,
+            selection_bias: Vec::new(),
+        };
+        let want = vec![vec![1, 2, 4, 0], vec![3, 0, 1, 2]];
+        assert_eq!(chosen(&Reference::new(), &spec), want);
+        assert_eq!(chosen(&Cpu::new(1), &spec), want);
+        assert_eq!(chosen(&Cpu::scalar(1), &spec), want);
+    }
+}
