@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use borealis_kernels::{Backend, DeviceSpec, QuantFormat};
+use borealis_kernels::{Backend, Cpu, DeviceSpec, QuantFormat, Reference};
 use borealis_weights::Checkpoint;
 
 use crate::batch::{Batch, Logits};
@@ -146,11 +146,12 @@ pub fn load(
     fn runner<B: Backend>(checkpoint: &Checkpoint, backend: B, format: QuantFormat) -> Result<Box<dyn Forward>> {
         Ok(Box::new(Runner::new(Arc::new(Model::load(checkpoint, backend, format)?))?))
     }
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
     match device {
-        DeviceSpec::Reference => runner(checkpoint, borealis_kernels::Reference::new(), format),
-        DeviceSpec::Auto | DeviceSpec::Cpu => {
-            let _ = threads;
-            runner(checkpoint, borealis_kernels::Reference::new(), format)
-        }
+        DeviceSpec::Reference => runner(checkpoint, Reference::new(), format),
+        DeviceSpec::Auto | DeviceSpec::Cpu => runner(checkpoint, Cpu::new(threads), format),
     }
 }

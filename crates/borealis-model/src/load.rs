@@ -1,7 +1,7 @@
 //! From canonical tensors to weights on a device.
 
 use borealis_kernels::{Backend, HostTensor, HostType, QuantFormat};
-use borealis_weights::TensorSet;
+use borealis_weights::{TensorSet, WeightsError};
 
 use crate::error::Result;
 
@@ -29,43 +29,47 @@ impl<B: Backend> Loader<'_, B> {
 
     /// A matrix `[out, in]` or a stack `[E, out, in]` in the loader's format.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<B::Weight> {
-        let tensor = self.tensors.expect(name, shape)?;
-        Ok(self.backend.weight(&tensor, self.format_for(shape))?)
+        Ok(self.backend.weight(&self.finite(name, shape)?, self.format)?)
     }
 
     /// A matrix in f32: routers and small tables, where rounding changes choices.
     pub fn exact(&self, name: &str, shape: &[usize]) -> Result<B::Weight> {
+        Ok(self.backend.weight(&self.finite(name, shape)?, QuantFormat::F32)?)
+    }
+
+    /// A tensor of this shape without NaN and infinities: one of them would make every logit NaN.
+    fn finite(&self, name: &str, shape: &[usize]) -> Result<HostTensor<'_>> {
         let tensor = self.tensors.expect(name, shape)?;
-        Ok(self.backend.weight(&tensor, QuantFormat::F32)?)
+        let halves = |bytes: &[u8], exponent: u16| {
+            bytes.as_chunks::<2>().0.iter().all(|b| u16::from_le_bytes(*b) & exponent != exponent)
+        };
+        let finite = match tensor.dtype {
+            HostType::F32 => tensor.data.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
+            HostType::F16 => halves(tensor.data, 0x7C00),
+            HostType::Bf16 => halves(tensor.data, 0x7F80),
+            HostType::I8 => tensor.scales.is_none_or(|(scales, _)| halves(scales, 0x7C00)),
+        };
+        if finite {
+            return Ok(tensor);
+        }
+        let problem = "has a value that is not finite: the checkpoint is damaged or its training failed".into();
+        Err(WeightsError::Tensor { file: "model.safetensors".into(), tensor: name.into(), problem }.into())
     }
 
     /// Two matrices of the same shape, one above the other, so that one multiplication computes both.
     pub fn stacked(&self, first: &str, second: &str, shape: [usize; 2]) -> Result<B::Weight> {
-        let (a, b) = (self.tensors.expect(first, &shape)?, self.tensors.expect(second, &shape)?);
+        let (a, b) = (self.finite(first, &shape)?, self.finite(second, &shape)?);
         let shape = [2 * shape[0], shape[1]];
-        let format = self.format_for(&shape);
         let same = a.dtype == b.dtype && a.scales.map(|s| s.1) == b.scales.map(|s| s.1);
         if same {
             let scales = a.scales.zip(b.scales).map(|((x, group), (y, _))| ([x, y].concat(), group));
             let scales = scales.as_ref().map(|(bytes, group)| (bytes.as_slice(), *group));
             let tensor = HostTensor { dtype: a.dtype, shape: &shape, data: &[a.data, b.data].concat(), scales };
-            return Ok(self.backend.weight(&tensor, format)?);
+            return Ok(self.backend.weight(&tensor, self.format)?);
         }
         let values = [self.tensors.to_f32(first)?, self.tensors.to_f32(second)?].concat();
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let tensor = HostTensor { dtype: HostType::F32, shape: &shape, data: &bytes, scales: None };
-        Ok(self.backend.weight(&tensor, format)?)
-    }
-
-    fn format_for(&self, shape: &[usize]) -> QuantFormat {
-        stored_format(self.format, shape)
-    }
-}
-
-/// The format that a matrix really gets: int8 needs whole groups of 64 inputs, narrower matrices stay bf16.
-pub(crate) fn stored_format(format: QuantFormat, shape: &[usize]) -> QuantFormat {
-    match (format, shape.last()) {
-        (QuantFormat::Int8, Some(inputs)) if inputs % 64 != 0 => QuantFormat::Bf16,
-        _ => format,
+        Ok(self.backend.weight(&tensor, self.format)?)
     }
 }

@@ -1,0 +1,11 @@
+//! Tests of the transformer on synthetic checkpoints and on the goldens of the recipe; one binary.
+
+mod depth;
+mod errors;
+mod formats;
+mod goldens;
+mod metamorphic;
+mod naive;
+mod names;
+mod routers;
+mod support;
