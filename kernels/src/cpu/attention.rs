@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::memory::{Aligned, Shared, first, with_scratch};
 use super::pool::Pool;
-use super::rows::exponentials;
+use super::rows::{exponential, exponentials_any};
 use super::simd::{LANES, Level, Simd, kernel};
 use crate::Span;
 
@@ -182,13 +182,10 @@ fn combine<'a>(
     to.fill(0.0);
     for t in tasks {
         let p = part(t);
-        let mut factor = [f32::NEG_INFINITY; LANES];
-        factor[0] = p[2 * g] - max;
-        factor[1] = 0.0; // the maximum of this vector, so that the factor is e^(m - max)
-        exponentials(level, &mut factor);
-        sum += factor[0] * p[2 * g + 1];
+        let factor = exponential(level, p[2 * g] - max);
+        sum += factor * p[2 * g + 1];
         let values = &p[2 * group + g * wide..][..to.len()];
-        to.iter_mut().zip(values).for_each(|(o, v)| *o += factor[0] * v);
+        to.iter_mut().zip(values).for_each(|(o, v)| *o += factor * v);
     }
     to.iter_mut().for_each(|o| *o /= sum);
 }
@@ -228,7 +225,7 @@ fn attend_any<S: Simd>(
     }
     for (scores, stats) in scores.chunks_exact_mut(stride).zip(stats.as_chunks_mut::<2>().0) {
         scores[slots..].fill(f32::NEG_INFINITY);
-        *stats = super::rows::exponentials_any(s, scores).into();
+        *stats = exponentials_any(s, scores).into();
     }
     for g in (0..group).step_by(3) {
         match group - g {

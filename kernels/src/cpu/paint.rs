@@ -194,6 +194,8 @@ fn line_any<S: Simd>(s: S, job: &Job<'_>, y: usize, wide: usize, low: &mut [f32]
     squeeze(s, &job.masks, tap(y, job.masks.h, full.0), masks);
     squeeze(s, &job.colours, tap(y, job.colours.h, full.0), colours);
     match job.canvas.layers {
+        2 => blend::<S, 2>(s, job, masks, colours, wide, logits, rgb),
+        3 => blend::<S, 3>(s, job, masks, colours, wide, logits, rgb),
         4 => blend::<S, 4>(s, job, masks, colours, wide, logits, rgb),
         _ => blend::<S, 0>(s, job, masks, colours, wide, logits, rgb),
     }

@@ -132,6 +132,16 @@ pub(crate) fn exponentials_any<S: Simd>(s: S, x: &mut [f32]) -> (f32, f32) {
 }
 
 kernel! {
+    /// `e^x`, with the bits that [`exponentials`] gives.
+    fn exponential(x: f32) -> f32 = exponential_any
+}
+
+#[inline(always)]
+fn exponential_any<S: Simd>(s: S, x: f32) -> f32 {
+    s.array(s.exp(s.splat(x)))[0]
+}
+
+kernel! {
     /// Rotates the pairs (a[i], b[i]) by the angles of these cosines and sines.
     fn rotate_halves(x: &mut [f32], cos: &[f32], sin: &[f32]) = rotate_halves_any
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use borealis_kernels::{Activation, Backend, RopeSpec, Rotation};
+use borealis_kernels::{
+    Activation, Backend, Cpu, HostTensor, HostType, KernelError, QuantFormat, Reference, RopeSpec, Rotation,
+};
 
 use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, read};
 
@@ -249,4 +251,62 @@ impl Case for Gather {
     fn only(&self, rows: Range<usize>) -> Option<Self> {
         Some(Self { x: self.x.clone(), rows: self.rows[rows].to_vec(), ..*self })
     }
+}
+
+/// No rows, no error.
+#[test]
+fn nothing_to_do() {
+    fn tries<B: Backend>(b: &B) {
+        let w = Host::exact(&[2, 3], &[0.0; 6]).on(b);
+        let (x, norm, mut out) = (b.alloc(0).unwrap(), b.alloc(3).unwrap(), b.alloc(0).unwrap());
+        let mut angles = b.alloc(0).unwrap();
+        let spec = RopeSpec { rotation: Rotation::Half, inv_freq: vec![1.0; 2], axis: vec![0; 2], scale: 1.0 };
+        b.embed(&w, &[], 2, &mut out).unwrap();
+        b.add_embed(&w, &[], &mut out).unwrap();
+        b.rms_norm(&x, &norm, 1e-6, 0, &mut out).unwrap();
+        b.rms_norm_in_place(&mut out, &norm, 1e-6, 0).unwrap();
+        b.matmul(&x, 0, &w, None, true, &mut out).unwrap();
+        b.add(&mut out, &x, 0).unwrap();
+        b.add_bias(&mut out, &norm, 0).unwrap();
+        b.activate(Activation::Silu, &mut out, 0).unwrap();
+        b.swiglu(&x, 0, 4, &mut out).unwrap();
+        b.rope_angles(&spec, &[], &mut angles).unwrap();
+        b.rope(&spec, &angles, 0, 2, &mut out).unwrap();
+        b.gather(&x, &[], 4, &mut out).unwrap();
+        let mut kv = b.kv(4, 1, 2).unwrap();
+        b.store_kv(&mut kv, &x, &x, &[]).unwrap();
+        b.copy_kv(&mut kv, 1, 2, 0).unwrap();
+        b.attention(&x, 2, &kv, &[], 1.0, &mut out).unwrap();
+    }
+    tries(&Reference::new());
+    tries(&Cpu::new(2));
+}
+
+/// Wrong sizes are errors that name the operation.
+#[test]
+fn wrong_sizes_are_refused() {
+    fn tries<B: Backend>(b: &B) {
+        let w = Host::exact(&[2, 3], &[0.0; 6]).on(b);
+        let stack = Host::exact(&[1, 2, 3], &[0.0; 6]).on(b);
+        let (x, mut out) = (b.alloc(5).unwrap(), b.alloc(3).unwrap());
+        let bad = [
+            b.matmul(&x, 2, &w, None, false, &mut out),
+            b.matmul(&x, 1, &w, Some((1, 3)), false, &mut out),
+            b.matmul(&x, 1, &stack, None, false, &mut out),
+            b.embed(&w, &[2], 1, &mut out),
+            b.embed(&w, &[0, 1, 0], 2, &mut out),
+            b.read(&x, 4, &mut [0.0; 2]),
+            b.gather(&x, &[2], 2, &mut out),
+            b.activate(Activation::Tanh, &mut out, 4),
+        ];
+        for (i, result) in bad.into_iter().enumerate() {
+            assert!(matches!(result, Err(KernelError::Shape { .. })), "{}: case {i}", b.name());
+        }
+        let short = HostTensor { dtype: HostType::Bf16, shape: &[2, 2], data: &[0; 7], scales: None };
+        assert!(b.weight(&short, QuantFormat::F32).is_err());
+        let scales = HostTensor { dtype: HostType::I8, shape: &[2, 65], data: &[0; 130], scales: Some((&[0; 6], 64)) };
+        assert!(b.weight(&scales, QuantFormat::Int8).is_err());
+    }
+    tries(&Reference::new());
+    tries(&Cpu::new(1));
 }

@@ -1,0 +1,342 @@
+//! [`Backend`] for [`Cpu`]: checks sizes, borrows the buffers, and hands them to the kernels.
+
+use super::memory::{Aligned, Shared};
+use super::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
+use super::{attention, experts, image, matmul, paint, route, rows, with};
+use crate::backend::Result;
+use crate::{
+    Activation, Backend, Canvas, HostTensor, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec, Span, Target, check,
+};
+
+impl Backend for Cpu {
+    type Buffer = CpuBuffer;
+    type Weight = CpuWeight;
+    type Kv = CpuKv;
+    type Routing = CpuRouting;
+
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn alloc(&self, len: usize) -> Result<CpuBuffer> {
+        Ok(CpuBuffer(Aligned::new(len)))
+    }
+
+    fn write(&self, dst: &mut CpuBuffer, at: usize, data: &[f32]) -> Result<()> {
+        dst.get_mut("write", at, data.len())?.copy_from_slice(data);
+        Ok(())
+    }
+
+    fn read(&self, src: &CpuBuffer, at: usize, out: &mut [f32]) -> Result<()> {
+        out.copy_from_slice(src.get("read", at, out.len())?);
+        Ok(())
+    }
+
+    fn weight(&self, tensor: &HostTensor<'_>, format: QuantFormat) -> Result<CpuWeight> {
+        CpuWeight::pack(tensor, format, &self.inner.pool)
+    }
+
+    fn weight_bytes(&self, w: &CpuWeight) -> usize {
+        w.bytes()
+    }
+
+    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize) -> Result<CpuKv> {
+        if head_dim == 0 {
+            return Err(check::shape("kv", "head_dim is 0"));
+        }
+        Ok(CpuKv::new(slots, kv_heads, head_dim))
+    }
+
+    fn routing(&self, rows: usize, top_k: usize) -> Result<CpuRouting> {
+        Ok(CpuRouting::new(rows, top_k))
+    }
+
+    fn embed(&self, table: &CpuWeight, ids: &[u32], codes: usize, out: &mut CpuBuffer) -> Result<()> {
+        let table = table.matrix("embed")?;
+        check::ids("embed", ids, table.out)?;
+        if codes == 0 || !ids.len().is_multiple_of(codes) {
+            return Err(check::shape("embed", format!("{} ids in groups of {codes}", ids.len())));
+        }
+        let (groups, width) = (ids.len() / codes, table.inputs);
+        let out = Shared::new(out.get_mut("embed", 0, groups * width)?);
+        self.split(groups, codes * width, |from, to| {
+            for g in from..to {
+                // SAFETY: a group belongs to one chunk.
+                let row = unsafe { out.part(g * width, width) };
+                row.fill(0.0);
+                let known = ids[g * codes..(g + 1) * codes].iter().filter(|&&id| id != u32::MAX);
+                known.for_each(|&id| table.add_row(id as usize, row));
+            }
+        });
+        Ok(())
+    }
+
+    fn add_embed(&self, table: &CpuWeight, ids: &[u32], dst: &mut CpuBuffer) -> Result<()> {
+        let table = table.matrix("add_embed")?;
+        check::ids("add_embed", ids, table.out)?;
+        let width = table.inputs;
+        let dst = dst.get_mut("add_embed", 0, ids.len() * width)?;
+        for (g, &id) in ids.iter().enumerate().filter(|&(_, &id)| id != u32::MAX) {
+            table.add_row(id as usize, &mut dst[g * width..(g + 1) * width]);
+        }
+        Ok(())
+    }
+
+    fn rms_norm(&self, x: &CpuBuffer, weight: &CpuBuffer, eps: f32, rows: usize, out: &mut CpuBuffer) -> Result<()> {
+        let w = &*weight.0;
+        let n = w.len();
+        let x = x.get("rms_norm", 0, rows * n)?;
+        let out = Shared::new(out.get_mut("rms_norm", 0, rows * n)?);
+        self.split(rows, n, |from, to| {
+            for r in from..to {
+                // SAFETY: a row belongs to one chunk.
+                let out = unsafe { out.part(r * n, n) };
+                rows::rms_norm(self.level, x[r * n..(r + 1) * n].as_ptr(), w, eps, out.as_mut_ptr());
+            }
+        });
+        Ok(())
+    }
+
+    fn rms_norm_in_place(&self, x: &mut CpuBuffer, weight: &CpuBuffer, eps: f32, rows: usize) -> Result<()> {
+        let w = &*weight.0;
+        let n = w.len();
+        let x = Shared::new(x.get_mut("rms_norm", 0, rows * n)?);
+        self.split(rows, n, |from, to| {
+            for r in from..to {
+                // SAFETY: a row belongs to one chunk.
+                let row = unsafe { x.part(r * n, n) }.as_mut_ptr();
+                rows::rms_norm(self.level, row, w, eps, row);
+            }
+        });
+        Ok(())
+    }
+
+    fn matmul(
+        &self,
+        x: &CpuBuffer,
+        rows: usize,
+        w: &CpuWeight,
+        range: Option<(usize, usize)>,
+        accumulate: bool,
+        out: &mut CpuBuffer,
+    ) -> Result<()> {
+        let w = w.matrix("matmul")?;
+        let (from, to) = range.unwrap_or((0, w.out));
+        if from > to || to > w.out {
+            return Err(check::shape("matmul", format!("outputs {from}..{to} of {}", w.out)));
+        }
+        let x = x.get("matmul", 0, rows * w.inputs)?;
+        let out = out.get_mut("matmul", 0, rows * (to - from))?;
+        matmul::matmul(self.level, &self.inner.pool, &w, x, rows, (from, to), accumulate, out);
+        Ok(())
+    }
+
+    fn add_bias(&self, dst: &mut CpuBuffer, bias: &CpuBuffer, rows: usize) -> Result<()> {
+        let bias = &*bias.0;
+        let n = bias.len();
+        let dst = Shared::new(dst.get_mut("add_bias", 0, rows * n)?);
+        self.split(rows, n, |from, to| {
+            // SAFETY: a row belongs to one chunk.
+            let part = unsafe { dst.part(from * n, (to - from) * n) };
+            for row in part.chunks_exact_mut(n.max(1)) {
+                row.iter_mut().zip(bias).for_each(|(d, b)| *d += b);
+            }
+        });
+        Ok(())
+    }
+
+    fn add(&self, dst: &mut CpuBuffer, src: &CpuBuffer, len: usize) -> Result<()> {
+        let src = src.get("add", 0, len)?;
+        let dst = Shared::new(dst.get_mut("add", 0, len)?);
+        self.split(len, 1, |from, to| {
+            // SAFETY: a number belongs to one chunk.
+            let part = unsafe { dst.part(from, to - from) };
+            part.iter_mut().zip(&src[from..to]).for_each(|(d, s)| *d += s);
+        });
+        Ok(())
+    }
+
+    fn activate(&self, f: Activation, x: &mut CpuBuffer, len: usize) -> Result<()> {
+        let f = match f {
+            Activation::Silu => rows::Function::Silu,
+            Activation::Tanh => rows::Function::Tanh,
+        };
+        let x = Shared::new(x.get_mut("activate", 0, len)?);
+        self.split(len, 1, |from, to| {
+            // SAFETY: a number belongs to one chunk.
+            rows::apply(self.level, f, unsafe { x.part(from, to - from) });
+        });
+        Ok(())
+    }
+
+    fn swiglu(&self, gate_up: &CpuBuffer, rows: usize, inner: usize, out: &mut CpuBuffer) -> Result<()> {
+        let both = gate_up.get("swiglu", 0, rows * 2 * inner)?;
+        let out = Shared::new(out.get_mut("swiglu", 0, rows * inner)?);
+        self.split(rows, inner, |from, to| {
+            for r in from..to {
+                let (gate, up) = both[r * 2 * inner..(r + 1) * 2 * inner].split_at(inner);
+                // SAFETY: a row belongs to one chunk.
+                rows::swiglu(self.level, gate, up, unsafe { out.part(r * inner, inner) });
+            }
+        });
+        Ok(())
+    }
+
+    fn rope_angles(&self, spec: &RopeSpec, positions: &[[f32; 3]], out: &mut CpuBuffer) -> Result<()> {
+        check::rope(spec)?;
+        let width = 2 * spec.inv_freq.len();
+        let out = Shared::new(out.get_mut("rope_angles", 0, positions.len() * width)?);
+        // A sine costs as much as some tens of simple operations.
+        self.split(positions.len(), 16 * width, |from, to| {
+            for r in from..to {
+                // SAFETY: a row belongs to one chunk.
+                check::angles(spec, &positions[r], unsafe { out.part(r * width, width) });
+            }
+        });
+        Ok(())
+    }
+
+    fn rope(&self, spec: &RopeSpec, angles: &CpuBuffer, rows: usize, heads: usize, x: &mut CpuBuffer) -> Result<()> {
+        check::rope(spec)?;
+        let half = spec.inv_freq.len();
+        let width = 2 * half;
+        let angles = angles.get("rope", 0, rows * width)?;
+        let x = Shared::new(x.get_mut("rope", 0, rows * heads * width)?);
+        self.split(rows, heads * width, |from, to| {
+            for r in from..to {
+                let (cos, sin) = angles[r * width..(r + 1) * width].split_at(half);
+                for h in 0..heads {
+                    // SAFETY: a row belongs to one chunk.
+                    let head = unsafe { x.part((r * heads + h) * width, width) };
+                    match spec.rotation {
+                        Rotation::Half => rows::rotate_halves(self.level, head, cos, sin),
+                        Rotation::Interleaved => rows::rotate_interleaved(head, cos, sin),
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn store_kv(&self, kv: &mut CpuKv, k: &CpuBuffer, v: &CpuBuffer, slots: &[u32]) -> Result<()> {
+        check::slots("store_kv", slots, kv.slots)?;
+        let width = kv.heads * kv.dim;
+        let k = k.get("store_kv", 0, slots.len() * width)?;
+        let v = v.get("store_kv", 0, slots.len() * width)?;
+        for (r, &slot) in slots.iter().enumerate() {
+            let row = r * width..(r + 1) * width;
+            kv.store(slot as usize, &k[row.clone()], &v[row]);
+        }
+        Ok(())
+    }
+
+    fn copy_kv(&self, kv: &mut CpuKv, from: u32, to: u32, len: u32) -> Result<()> {
+        let (from, to, len) = (from as usize, to as usize, len as usize);
+        check::at_least("copy_kv", "the slab", kv.slots, from.max(to) + len)?;
+        kv.copy(from, to, len);
+        Ok(())
+    }
+
+    fn attention(
+        &self,
+        q: &CpuBuffer,
+        heads: usize,
+        kv: &CpuKv,
+        spans: &[Span],
+        scale: f32,
+        out: &mut CpuBuffer,
+    ) -> Result<()> {
+        check::heads(heads, kv.heads)?;
+        check::spans(spans, kv.slots)?;
+        let q = q.get("attention", 0, spans.len() * heads * kv.dim)?;
+        let out = out.get_mut("attention", 0, q.len())?;
+        with(&self.inner.attention, |scratch| {
+            attention::attention(self.level, &self.inner.pool, scratch, q, heads, kv, spans, scale, out);
+        });
+        Ok(())
+    }
+
+    fn route(
+        &self,
+        x: &CpuBuffer,
+        rows: usize,
+        router: &CpuWeight,
+        spec: &RouterSpec,
+        out: &mut CpuRouting,
+    ) -> Result<()> {
+        let w = router.matrix("route")?;
+        let x = x.get("route", 0, rows * w.inputs)?;
+        route::route(self.level, &self.inner.pool, x, rows, &w, spec, out)
+    }
+
+    fn read_routing(&self, routing: &CpuRouting, rows: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+        check::at_least("read_routing", "the routing", routing.rows, rows)?;
+        let k = routing.top_k;
+        let row = |r: usize| (r * k..(r + 1) * k).map(|i| (routing.experts[i], routing.weights[i])).collect();
+        Ok((0..rows).map(row).collect())
+    }
+
+    fn experts(
+        &self,
+        x: &CpuBuffer,
+        rows: usize,
+        routing: &CpuRouting,
+        gate_up: &CpuWeight,
+        down: &CpuWeight,
+        dst: &mut CpuBuffer,
+    ) -> Result<()> {
+        check::equal("experts", "experts of down", down.stack("experts")?, gate_up.stack("experts")?)?;
+        let ((inner2, inputs), (outputs, inner)) = (gate_up.dims(), down.dims());
+        check::equal("experts", "rows of gate_up", inner2, 2 * inner)?;
+        check::at_least("experts", "the routing", routing.rows, rows)?;
+        let x = x.get("experts", 0, rows * inputs)?;
+        let dst = dst.get_mut("experts", 0, rows * outputs)?;
+        with(&self.inner.experts, |scratch| {
+            experts::experts(self.level, &self.inner.pool, scratch, x, rows, routing, gate_up, down, dst);
+        });
+        Ok(())
+    }
+
+    fn gather(&self, src: &CpuBuffer, rows: &[u32], width: usize, dst: &mut CpuBuffer) -> Result<()> {
+        let dst = dst.get_mut("gather", 0, rows.len() * width)?;
+        for (to, &row) in dst.chunks_exact_mut(width.max(1)).zip(rows) {
+            to.copy_from_slice(src.get("gather", row as usize * width, width)?);
+        }
+        Ok(())
+    }
+
+    fn patches(&self, x: &CpuBuffer, p: Patches, out: &mut CpuBuffer) -> Result<()> {
+        check::patches(&p)?;
+        let (oh, ow) = p.out();
+        let x = x.get("patches", 0, p.n * p.h * p.w * p.c)?;
+        let out = out.get_mut("patches", 0, p.n * oh * ow * p.kernel * p.kernel * p.c)?;
+        image::patches(&self.inner.pool, x, p, out);
+        Ok(())
+    }
+
+    fn pixel_shuffle2(&self, x: &CpuBuffer, n: usize, h: usize, w: usize, c: usize, out: &mut CpuBuffer) -> Result<()> {
+        let x = x.get("pixel_shuffle2", 0, n * h * w * 4 * c)?;
+        let out = out.get_mut("pixel_shuffle2", 0, n * h * w * 4 * c)?;
+        image::pixel_shuffle2(&self.inner.pool, x, n * h, w, c, out);
+        Ok(())
+    }
+
+    fn paint(
+        &self,
+        masks: &CpuBuffer,
+        masks_at: usize,
+        colours: &CpuBuffer,
+        colours_at: usize,
+        canvas: Canvas,
+        target: Target<'_>,
+    ) -> Result<()> {
+        check::canvas(&canvas, &target)?;
+        let cells = canvas.grid.0 * canvas.grid.1 * canvas.layers;
+        let masks = masks.get("paint", masks_at, 4 * cells)?;
+        let colours = colours.get("paint", colours_at, 3 * cells)?;
+        with(&self.inner.paint, |scratch| {
+            paint::paint(self.level, &self.inner.pool, scratch, masks, colours, canvas, target);
+        });
+        Ok(())
+    }
+}
