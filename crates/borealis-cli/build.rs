@@ -18,7 +18,9 @@ fn main() -> io::Result<()> {
         }
     }
     files.sort();
-    let mut code = String::from("/// Name and content of every file of the default model.\npub static FILES: &[(&str, &[u8])] = &[\n");
+    let mut code = String::from(
+        "/// Name and content of every file of the default model.\npub static FILES: &[(&str, &[u8])] = &[\n",
+    );
     for (name, path) in files {
         writeln!(code, "    ({name:?}, include_bytes!({path:?})),").map_err(io::Error::other)?;
     }

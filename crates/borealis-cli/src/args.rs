@@ -69,7 +69,7 @@ impl Command {
 #[derive(clap::Args, Clone)]
 pub struct MachineArgs {
     /// Folder of a model (see weights.md); without it the model inside this program
-    #[arg(long, value_name = "DIR", env = "BOREALIS_MODEL", help_heading = MACHINE)]
+    #[arg(long, value_name = "DIR", env = "BOREALIS_MODEL", hide_env_values = true, help_heading = MACHINE)]
     pub model: Option<PathBuf>,
     /// Where to compute: auto, cpu or reference (slow, the specification)
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = MACHINE)]
@@ -139,15 +139,22 @@ pub fn report(error: &clap::Error) -> ExitCode {
 
 /// Clap's message without its usage block: `error: WHAT: REMEDY`.
 fn usage_line(text: &str) -> String {
-    let kept = text.lines().map(str::trim).filter(|line| {
-        !line.is_empty() && !line.starts_with("Usage:") && !line.starts_with("For more information")
-    });
     let mut line = String::new();
-    for part in kept {
-        if !line.is_empty() {
-            line.push_str(if line.ends_with(':') { " " } else { "; " });
+    for part in text.lines().map(str::trim) {
+        let part = match part.strip_prefix("[possible values: ") {
+            Some(values) => format!("use one of {}", values.trim_end_matches(']')),
+            None => part.to_string(),
+        };
+        // The values are all named already.
+        let said =
+            ["Usage:", "For more information", "tip: a similar value"].iter().any(|start| part.starts_with(start));
+        if part.is_empty() || said {
+            continue;
         }
-        line.push_str(part);
+        if !line.is_empty() {
+            line.push_str(if line.ends_with(':') { " " } else { ": " });
+        }
+        line.push_str(&part);
     }
     line.push_str("; see --help");
     line

@@ -90,7 +90,8 @@ fn chain(error: &dyn Error) -> String {
 
 /// Joins the lines of a message and drops control characters, which file names of strangers may hold.
 fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
     words.join(" ")
 }
 

@@ -1,23 +1,21 @@
-//! Ctrl-C: ends the process at once while nothing is on the disk, and winds a generation down once something is.
+//! Ctrl-C: ends the process at once while nothing is on the disk, and winds the work down once something is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use borealis_engine::Canceller;
-
 use crate::error::{CliError, Result};
 
-/// Set by the first Ctrl-C (or SIGTERM, SIGHUP).
+/// Set by Ctrl-C (or SIGTERM, SIGHUP).
 static ASKED: AtomicBool = AtomicBool::new(false);
-/// The request that is to be cancelled; without one the process just ends.
-static RUNNING: Mutex<Option<Canceller>> = Mutex::new(None);
+/// Stops what runs; without it the process just ends.
+static STOP: Mutex<Option<Box<dyn Fn() + Send>>> = Mutex::new(None);
 
 /// Installs the handler; called once, at the start of `main`.
 pub fn install() -> Result<()> {
     let handler = || {
         ASKED.store(true, Ordering::SeqCst);
-        match &*running() {
-            Some(request) => request.cancel(),
+        match &*stop() {
+            Some(stop) => stop(),
             None => {
                 eprintln!("error: {}", CliError::Interrupted);
                 std::process::exit(i32::from(CliError::Interrupted.exit_code()));
@@ -27,9 +25,9 @@ pub fn install() -> Result<()> {
     ctrlc::set_handler(handler).map_err(CliError::failed)
 }
 
-/// From now on Ctrl-C cancels `request`, whose owner cleans up, until the guard goes.
-pub fn watch(request: Canceller) -> Watch {
-    *running() = Some(request);
+/// From now on Ctrl-C calls `end`, after which the caller cleans up, until the guard goes. A caller that looks at [`check`] needs nothing else.
+pub fn watch(end: impl Fn() + Send + 'static) -> Watch {
+    *stop() = Some(Box::new(end));
     Watch(())
 }
 
@@ -39,7 +37,7 @@ pub struct Watch(());
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        *running() = None;
+        *stop() = None;
     }
 }
 
@@ -49,6 +47,6 @@ pub fn check() -> Result<()> {
 }
 
 /// A panic elsewhere leaves a valid value behind.
-fn running() -> MutexGuard<'static, Option<Canceller>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+fn stop() -> MutexGuard<'static, Option<Box<dyn Fn() + Send>>> {
+    STOP.lock().unwrap_or_else(PoisonError::into_inner)
 }

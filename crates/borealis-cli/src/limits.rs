@@ -23,7 +23,11 @@ pub struct Limits {
 /// Measures for about half a second.
 pub fn measure(threads: Option<usize>) -> Limits {
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    Limits { threads, dram_bytes_per_second: measured::read_bandwidth(DRAM, threads), flops: measured::peak_flops(threads) }
+    Limits {
+        threads,
+        dram_bytes_per_second: measured::read_bandwidth(DRAM, threads),
+        flops: measured::peak_flops(threads),
+    }
 }
 
 /// A generation beside the limit that its byte count sets.

@@ -13,6 +13,7 @@ mod limits;
 mod model;
 mod output;
 mod progress;
+mod tell;
 
 use std::process::ExitCode;
 

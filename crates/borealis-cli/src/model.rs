@@ -2,11 +2,8 @@
 
 use std::path::Path;
 
-use borealis_kernels::{Cpu, DeviceSpec, Reference};
-use borealis_tokenizers::Tokenizers;
 use borealis_weights::Checkpoint;
 
-use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
@@ -22,20 +19,9 @@ pub fn open(folder: Option<&Path>) -> Result<Checkpoint> {
     };
     if !folder.is_dir() {
         let what = if folder.exists() { "is not a folder" } else { "does not exist" };
-        let remedy = if FILES.is_empty() { "give a model's folder" } else { "leave --model out for the built-in model" };
+        let remedy =
+            if FILES.is_empty() { "give a model's folder" } else { "leave --model out for the built-in model" };
         return Err(CliError::Failed(format!("model \"{}\" {what}: {remedy}", folder.display())));
     }
     Checkpoint::open(folder).map_err(CliError::failed)
-}
-
-/// The tokenizers of a checkpoint on the device that the user asked for.
-pub fn tokenizers(checkpoint: &Checkpoint, machine: &MachineArgs) -> Result<Tokenizers> {
-    let opened = match machine.device {
-        DeviceSpec::Reference => Tokenizers::open(checkpoint, Reference::new().map_err(CliError::failed)?),
-        DeviceSpec::Auto | DeviceSpec::Cpu => {
-            let threads = machine.threads.map_or(0, usize::from);
-            Tokenizers::open(checkpoint, Cpu::new(threads).map_err(CliError::failed)?)
-        }
-    };
-    opened.map_err(CliError::failed)
 }

@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::time::Instant;
 
-use borealis_engine::{Conditioning, Engine, Event, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, Usage};
+use borealis_engine::{Engine, Event, OutputKind, Request, Sampling, Usage, render_mp4};
+use borealis_media::VideoSpec;
 use serde::Serialize;
 
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 use crate::limits::{self, Limits, Share};
-use crate::model;
-use crate::output::{Files, Kind, Shape};
+use crate::{interrupt, model};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -18,7 +18,8 @@ Examples:
   borealis bench --seconds 2 --variants 4 --threads 1
   borealis bench --json | jq .share_of_bandwidth
 
-Stages overlap: frames are decoded and encoded while later ids are generated, so they add up to more than the whole.";
+Stages overlap: frames are decoded and encoded while later ids are generated,
+so they add up to more than the whole.";
 
 /// Arguments of `borealis bench`.
 #[derive(clap::Args)]
@@ -63,7 +64,7 @@ struct Run {
     prefill_seconds: f64,
     generate_seconds: f64,
     decode_seconds: f64,
-    encode_mp4_seconds: f64,
+    finish_seconds: f64,
     positions: usize,
     steps: usize,
     positions_per_second: f64,
@@ -83,7 +84,8 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
     let fastest = fastest.ok_or_else(|| CliError::usage("--runs 0 measures nothing: use at least 1"))?;
-    let report = Report { machine, model: name, seconds: args.seconds, variants: args.variants, fastest, runs: args.runs };
+    let report =
+        Report { machine, model: name, seconds: args.seconds, variants: args.variants, fastest, runs: args.runs };
     let text = if args.json {
         let mut text = serde_json::to_string_pretty(&report).map_err(CliError::failed)?;
         text.push('\n');
@@ -101,7 +103,7 @@ fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
     *name = checkpoint.name().to_string();
     let engine = Engine::new(checkpoint, args.machine.engine())?;
     let load_seconds = start.elapsed().as_secs_f64();
-    let (usage, encode_mp4_seconds) = generate(&engine, args)?;
+    let (usage, finish_seconds) = generate(&engine, args)?;
     let whole_seconds = start.elapsed().as_secs_f64();
     Ok(Run {
         load_seconds,
@@ -109,7 +111,7 @@ fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
         prefill_seconds: usage.prefill_seconds,
         generate_seconds: usage.generate_seconds,
         decode_seconds: usage.decode_seconds,
-        encode_mp4_seconds,
+        finish_seconds,
         positions: usage.positions,
         steps: usage.steps,
         positions_per_second: crate::events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0),
@@ -117,44 +119,31 @@ fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
     })
 }
 
-/// One generation; the seconds are those that this thread spent on the files.
+/// One generation, and the seconds from its last frame to the finished file.
 fn generate(engine: &Engine, args: &Args) -> Result<(Usage, f64)> {
     let folder = tempfile::tempdir().map_err(|error| {
-        CliError::Failed(format!("cannot make a temporary folder: {error}: set TMPDIR to a folder with some free space"))
+        CliError::Failed(format!(
+            "cannot make a temporary folder: {error}: set TMPDIR to a folder with some free space"
+        ))
     })?;
+    let clip = OutputKind::Video { seconds: args.seconds, audio: true };
     let request = Request {
-        prompt: "a red ball bounces on grass".into(),
-        conditioning: Conditioning::Text,
-        output: OutputSpec {
-            kind: OutputKind::Video { seconds: args.seconds, audio: true },
-            resolution: Resolution::P720,
-            aspect_ratio: None,
-        },
         variants: usize::from(args.variants),
-        seed: 1,
         sampling: Sampling { guidance: args.guidance, ..Sampling::default() },
-        preset: Preset::Quality,
+        ..Request::new("a red ball bounces on grass", clip)
     };
-    let paths = (0..args.variants).map(|n| folder.path().join(format!("{n}.mp4"))).collect();
-    let mut files = Files::new(Kind::Clip, paths);
-    let (mut usage, mut busy) = (Usage::default(), 0.0);
-    for event in engine.submit(request)? {
-        let event = event?;
-        let start = Instant::now();
-        match event {
-            Event::Started { width, height, frames, sample_rate, .. } => {
-                files.open(Shape { width, height, frames, sample_rate })?;
-            }
-            Event::Frame { variant, frame, .. } => files.push_frame(variant, frame)?,
-            Event::Audio { variant, samples } => files.push_audio(variant, &samples)?,
-            Event::Done(counts) => usage = counts,
-            Event::Progress { .. } | Event::Text { .. } | Event::Ids { .. } => {}
+    let mut last = Instant::now();
+    let see = |event: &Event| {
+        if let Event::Done(_) = event {
+            last = Instant::now();
         }
-        busy += start.elapsed().as_secs_f64();
-    }
-    let start = Instant::now();
-    files.finish()?;
-    Ok((usage, busy + start.elapsed().as_secs_f64()))
+    };
+    let like = VideoSpec::new(16, 16, engine.info().fps);
+    let stream = engine.submit(request)?;
+    let canceller = stream.canceller();
+    let _watch = interrupt::watch(move || canceller.cancel());
+    let rendered = render_mp4(stream, &folder.path().join("clip.mp4"), &like, see)?;
+    Ok((rendered.usage, last.elapsed().as_secs_f64()))
 }
 
 impl Report {
@@ -162,15 +151,42 @@ impl Report {
         let (run, machine) = (&self.fastest, &self.machine);
         let clips = if self.variants == 1 { "clip".to_string() } else { format!("{} clips", self.variants) };
         let rows = [
-            ("machine", format!("{} thread(s): {:.1} GB/s from memory, {:.0} GFLOP/s", machine.threads, machine.dram_bytes_per_second / 1e9, machine.flops / 1e9)),
-            ("work", format!("{clips} of {} s, 720p with sound, model {}; fastest of {}", self.seconds, self.model, self.runs)),
-            ("whole", format!("{:.2} s from start to file ({:.2} s per second of video)", run.whole_seconds, run.whole_seconds / f64::from(self.seconds))),
+            (
+                "machine",
+                format!(
+                    "{} thread(s): {:.1} GB/s from memory, {:.0} GFLOP/s",
+                    machine.threads,
+                    machine.dram_bytes_per_second / 1e9,
+                    machine.flops / 1e9
+                ),
+            ),
+            (
+                "work",
+                format!(
+                    "{clips} of {} s, 720p with sound, model {}; fastest of {}",
+                    self.seconds, self.model, self.runs
+                ),
+            ),
+            (
+                "whole",
+                format!(
+                    "{:.2} s from start to file ({:.2} s per second of video)",
+                    run.whole_seconds,
+                    run.whole_seconds / f64::from(self.seconds)
+                ),
+            ),
             ("load", format!("{:.2} s", run.load_seconds)),
             ("prefill", format!("{:.3} s", run.prefill_seconds)),
-            ("generate", format!("{:.2} s, {} positions in {} steps: {:.0} positions/s", run.generate_seconds, run.positions, run.steps, run.positions_per_second)),
+            (
+                "generate",
+                format!(
+                    "{:.2} s, {} positions in {} steps: {:.0} positions/s",
+                    run.generate_seconds, run.positions, run.steps, run.positions_per_second
+                ),
+            ),
             ("step", run.share.to_string()),
             ("decode", format!("{:.2} s, ids to frames and sound", run.decode_seconds)),
-            ("encode", format!("{:.2} s waiting for the MP4 encoder", run.encode_mp4_seconds)),
+            ("finish", format!("{:.2} s from the last frame to the finished MP4", run.finish_seconds)),
         ];
         rows.iter().map(|(name, text)| format!("{name:<10}{text}\n")).collect()
     }

@@ -2,19 +2,18 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use borealis_engine::{
-    Conditioning, Engine, Event, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, Usage,
+    Conditioning, Engine, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, render_image,
+    render_mp4, variant_paths,
 };
-use borealis_weights::Manifest;
+use borealis_media::VideoSpec;
 
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
-use crate::events::{self, Line};
-use crate::ids::{self, Ids};
-use crate::output::{self, FPS, Files, Kind, Shape};
-use crate::progress::Progress;
+use crate::output::{self, Kind};
+use crate::tell::{Subject, Teller};
 use crate::{interrupt, limits, model};
 
 /// Seconds of a clip when nothing is said.
@@ -33,11 +32,12 @@ Examples:
     borealis generate \"the ball bounces\" --extend ball.mp4 --seconds 4 -o longer.mp4
     borealis generate \"the grass becomes a desert\" --video ball.mp4 -o desert.mp4
   Pictures named in the prompt:
-    borealis generate \"@image1 on the background of @image2\" --reference a.png --reference b.png -o both.png
+    borealis generate \"@image1 before @image2\" --reference a.png --reference b.png -o both.png
   For a program, one JSON event per line:
     borealis generate \"a blue star\" -o star.mp4 --json
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A file is there whole or not at all; one that was there before is replaced.";
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+A file is there whole or not at all; one that was there before is replaced.";
 
 /// Arguments of `borealis generate`.
 #[derive(clap::Args)]
@@ -85,6 +85,9 @@ struct OutputArgs {
     /// A clip without sound
     #[arg(long)]
     no_audio: bool,
+    /// FFmpeg's name of the video encoder [default: libx264, or the first that this machine has]
+    #[arg(long, value_name = "NAME")]
+    encoder: Option<String>,
     /// Also write the ids that were generated, as JSON that `borealis tokenize --decode` reads
     #[arg(long, value_name = "FILE")]
     save_ids: Option<PathBuf>,
@@ -160,21 +163,44 @@ pub fn seconds(text: &str) -> std::result::Result<f32, String> {
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let request = args.request()?;
-    let paths = output::paths(&args.output.output, request.variants);
-    let ids = args.output.save_ids.as_ref().map(|path| output::paths(path, request.variants)).unwrap_or_default();
-    paths.iter().chain(&ids).try_for_each(|path| output::check(path))?;
+    let (path, variants) = (&args.output.output, request.variants);
+    let ids = args.output.save_ids.as_ref().map(|path| variant_paths(path, variants)).unwrap_or_default();
+    variant_paths(path, variants).iter().chain(&ids).try_for_each(|path| output::check(path))?;
 
     let checkpoint = model::open(args.machine.model.as_deref())?;
     if args.input.last_frame.is_some() {
         let name = checkpoint.name();
         return Err(CliError::usage(format!("model {name} cannot end at a given picture: leave --last-frame out")));
     }
-    let manifest = checkpoint.manifest().clone();
     let engine = Engine::new(checkpoint, args.machine.engine())?;
     let limits = args.stats.then(|| limits::measure(args.machine.threads.map(usize::from)));
-    let mut run = Run { args: &args, request: &request, manifest: &manifest, paths, ids, shape: None };
-    let usage = run.follow(&engine, output::kind(&args.output.output)?)?;
-    run.report(&usage, start.elapsed(), limits.as_ref())
+
+    let clip = matches!(request.output.kind, OutputKind::Video { .. });
+    let subject = args.subject(&request, engine.info().fps);
+    let stream = engine.submit(request)?;
+    let request = stream.canceller();
+    let mut teller = Teller::new(subject, request.clone());
+    let watch = interrupt::watch(move || request.cancel());
+    let rendered = if clip {
+        let like = VideoSpec { encoder: args.output.encoder.clone(), ..VideoSpec::new(16, 16, engine.info().fps) };
+        render_mp4(stream, path, &like, |event| teller.see(event))
+    } else {
+        render_image(stream, path, |event| teller.see(event))
+    };
+    drop(watch);
+    teller.end()?;
+    let rendered = rendered?;
+    for (variant, file) in teller.take_ids(engine.manifest(), &rendered) {
+        if let Some(path) = ids.get(variant) {
+            output::write_whole(path, file.json()?.as_bytes())?;
+        }
+    }
+    if args.json {
+        teller.report_json(&rendered, start.elapsed())?;
+    } else if !args.quiet {
+        teller.report(&rendered, clip, start.elapsed(), limits.as_ref());
+    }
+    Ok(())
 }
 
 impl Args {
@@ -209,6 +235,17 @@ impl Args {
             },
             preset: if self.sampling.speed { Preset::Speed } else { Preset::Quality },
         })
+    }
+
+    fn subject(&self, request: &Request, fps: u32) -> Subject {
+        Subject {
+            json: self.json,
+            quiet: self.quiet,
+            keep_ids: self.output.save_ids.is_some(),
+            seed: request.seed,
+            variants: request.variants,
+            fps,
+        }
     }
 
     fn prompt(&self) -> Result<String> {
@@ -250,105 +287,4 @@ fn clip_only(option: &str) -> CliError {
 fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id()) % 1_000_000
-}
-
-/// One generation while it runs.
-struct Run<'a> {
-    args: &'a Args,
-    request: &'a Request,
-    manifest: &'a Manifest,
-    paths: Vec<PathBuf>,
-    ids: Vec<PathBuf>,
-    shape: Option<Shape>,
-}
-
-impl Run<'_> {
-    /// Follows the events to the last and gives the files their names.
-    fn follow(&mut self, engine: &Engine, kind: Kind) -> Result<Usage> {
-        let mut files = Files::new(kind, self.paths.clone());
-        let mut progress = Progress::new(self.args.json, self.args.quiet);
-        let mut saved: Vec<(usize, Ids)> = Vec::new();
-        let mut usage = Usage::default();
-        let stream = engine.submit(self.request.clone())?;
-        let _watch = interrupt::watch(stream.canceller());
-        for event in stream {
-            interrupt::check()?;
-            match event? {
-                Event::Started { width, height, frames, sample_rate, memory } => {
-                    let shape = Shape { width, height, frames, sample_rate };
-                    self.shape = Some(shape);
-                    files.open(shape)?;
-                    self.tell_started(shape, memory)?;
-                }
-                Event::Progress { stage, done, total } => progress.update(stage, done, total)?,
-                Event::Frame { variant, frame, .. } => files.push_frame(variant, frame)?,
-                Event::Audio { variant, samples } => files.push_audio(variant, &samples)?,
-                Event::Ids { variant, ids } if !self.ids.is_empty() => saved.push((variant, self.ids(ids))),
-                Event::Ids { .. } | Event::Text { .. } => {}
-                Event::Done(counts) => usage = counts,
-            }
-        }
-        interrupt::check()?;
-        files.finish()?;
-        for (variant, ids) in saved {
-            if let Some(path) = self.ids.get(variant) {
-                output::write_whole(path, ids.json()?.as_bytes())?;
-            }
-        }
-        Ok(usage)
-    }
-
-    fn ids(&self, ids: Vec<(String, Vec<u32>)>) -> Ids {
-        let aspect_ratio = self.shape.and_then(|s| ids::nearest(self.manifest, s.width, s.height));
-        Ids { aspect_ratio, frames: self.shape.map(|s| s.frames), samples: None, ids: ids.into_iter().collect() }
-    }
-
-    fn tell_started(&self, shape: Shape, memory: u64) -> Result<()> {
-        if !self.args.json {
-            return Ok(());
-        }
-        events::write(&Line::Started {
-            width: shape.width,
-            height: shape.height,
-            fps: FPS,
-            frames: shape.frames,
-            sample_rate: shape.sample_rate,
-            variants: self.request.variants,
-            seed: self.request.seed,
-            memory_bytes: memory,
-        })
-    }
-
-    fn report(&self, usage: &Usage, took: Duration, limits: Option<&limits::Limits>) -> Result<()> {
-        if self.args.json {
-            for (variant, path) in self.paths.iter().enumerate() {
-                events::write(&Line::File { variant, path })?;
-            }
-            return events::write(&Line::Done { seconds: took.as_secs_f64(), usage: usage.into() });
-        }
-        if self.args.quiet {
-            return Ok(());
-        }
-        let what = self.what();
-        for path in &self.paths {
-            eprintln!("{}: {what}", path.display());
-        }
-        let rate = events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0);
-        eprintln!("seed {}, {:.1} s, {rate:.0} positions/s", self.request.seed, took.as_secs_f64());
-        if let Some(limits) = limits {
-            eprintln!("{}", limits::Share::of(usage, limits));
-        }
-        Ok(())
-    }
-
-    /// `1280x720, 6.000 s with sound`.
-    fn what(&self) -> String {
-        let Some(shape) = self.shape else { return String::new() };
-        let mut text = format!("{}x{}", shape.width, shape.height);
-        if matches!(self.request.output.kind, OutputKind::Video { .. }) {
-            text.push_str(&format!(", {:.3} s", shape.frames as f64 / f64::from(FPS)));
-            text.push_str(if shape.sample_rate > 0 { " with sound" } else { "" });
-        }
-        text
-    }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use borealis_kernels::{HostType, QuantFormat};
+use borealis_kernels::HostType;
 use borealis_weights::{Checkpoint, InputMode, Manifest, ModalitySpec, PlanKind, Predict};
 use serde::Serialize;
 
@@ -104,9 +104,8 @@ pub fn run(args: Args) -> Result<()> {
 
 impl Report {
     fn new(checkpoint: &Checkpoint, machine: &MachineArgs) -> Result<Self> {
-        let dtype = machine.dtype.unwrap_or(QuantFormat::Bf16);
-        let threads = machine.threads.map_or(0, usize::from);
-        let model = borealis_model::load(checkpoint, &machine.device, dtype, threads).map_err(CliError::failed)?;
+        let model = borealis_engine::load_model(checkpoint, &machine.engine())?;
+        let tensors = checkpoint.tensors("").map_err(CliError::failed)?;
         let summary = model.summary();
         let manifest = checkpoint.manifest();
         Ok(Self {
@@ -116,7 +115,7 @@ impl Report {
             dtype: model.format().name().to_string(),
             parameters: summary.parameters,
             active_parameters: summary.active_parameters,
-            stored_bytes: summary.stored.clone(),
+            stored_bytes: borealis_model::Summary::of(model.config(), tensors).stored,
             video_tokenizer_bytes: stored(checkpoint, "video_tokenizer"),
             audio_tokenizer_bytes: stored(checkpoint, "audio_tokenizer"),
             device_bytes: summary.device_bytes,
@@ -140,24 +139,39 @@ impl Report {
         let list = |items: Vec<String>| items.join(", ");
         line("model", format!("{} ({})", self.name, self.location));
         line("device", format!("{}, weights {}", self.backend, self.dtype));
-        line("parameters", format!("{}, {} at work in each position", count(self.parameters), count(self.active_parameters)));
-        let mut files: Vec<_> = self.stored_bytes.iter().map(|(dtype, bytes)| format!("{} {dtype}", size(*bytes))).collect();
+        line(
+            "parameters",
+            format!("{}, {} at work in each position", count(self.parameters), count(self.active_parameters)),
+        );
+        let mut files: Vec<_> =
+            self.stored_bytes.iter().map(|(dtype, bytes)| format!("{} {dtype}", size(*bytes))).collect();
         files.push(format!("video tokenizer {}", size(self.video_tokenizer_bytes)));
         files.push(format!("audio tokenizer {}", size(self.audio_tokenizer_bytes)));
         line("files", list(files));
-        line("memory", format!("weights {}, keys and values {} per position", size(self.device_bytes), size(self.kv_bytes_per_position)));
+        line(
+            "memory",
+            format!(
+                "weights {}, keys and values {} per position",
+                size(self.device_bytes),
+                size(self.kv_bytes_per_position)
+            ),
+        );
         let segments = self.segments.iter().map(|s| format!("{} {}..{}", s.name, s.start, s.start + s.size));
         line("vocabulary", format!("{} ids: {}", self.vocab_size, list(segments.collect())));
         for m in &self.modalities {
             let gate = if m.copy_gate { ", copy gate" } else { "" };
-            let what = format!("{} x {} codes, {}, plan {}, offset {}{gate}", m.slots, m.codes, m.predict, m.plan, m.offset);
+            let what =
+                format!("{} x {} codes, {}, plan {}, offset {}{gate}", m.slots, m.codes, m.predict, m.plan, m.offset);
             line("modality", format!("{}: {what}", m.name));
         }
         if let Some(media) = &self.media {
             let groups: Vec<_> = media.groups.iter().map(|names| names.join(" + ")).collect();
             let blocks = format!("{} frames a block, decided {}", media.frames_per_latent, groups.join(" then "));
             line("media", format!("{} fps, {blocks}, window {} block(s)", media.fps, media.window));
-            line("grids", list(media.grids.iter().map(|(ratio, rows, columns)| format!("{ratio} {columns}x{rows}")).collect()));
+            line(
+                "grids",
+                list(media.grids.iter().map(|(ratio, rows, columns)| format!("{ratio} {columns}x{rows}")).collect()),
+            );
         }
         if !self.scene_fields.is_empty() {
             line("scene", list(self.scene_fields.clone()));

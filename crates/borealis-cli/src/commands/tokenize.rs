@@ -5,7 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use borealis_media::{
-    Frame, Kind as MediaKind, Limits, Pcm, PixelFormat, Source, probe, read_audio, read_clip, read_image, write_wav,
+    Frame, Kind as MediaKind, Limits, Mp4Writer, Pcm, PixelFormat, Source, VideoSpec, probe, read_audio, read_clip,
+    read_image, write_image, write_wav,
 };
 use borealis_tokenizers::{FrameSpec, Output, StreamDecoder, TokenId, Tokenizers};
 use borealis_weights::{Checkpoint, Manifest, Media};
@@ -13,7 +14,7 @@ use borealis_weights::{Checkpoint, Manifest, Media};
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 use crate::ids::{self, Ids};
-use crate::output::{self, Files, Kind, Shape};
+use crate::output::{self, Kind};
 use crate::{interrupt, model};
 
 /// Most bytes of a text or of a file of ids.
@@ -27,9 +28,11 @@ Examples:
   borealis tokenize ball.png -o ball.json
   borealis tokenize clip.mp4 --plain -o clip.txt
   borealis tokenize --decode ball.json -o again.png
-  borealis generate \"a red ball\" --save-ids ids.json && borealis tokenize --decode ids.json -o again.mp4
+  borealis generate \"a red ball\" --save-ids ids.json -o ball.mp4
+  borealis tokenize --decode ids.json -o again.mp4
 
-Ids are one JSON object: {\"aspect_ratio\": \"16:9\", \"frames\": 1, \"ids\": {\"video\": [...]}}; with --plain a line for each entry.";
+Ids are one JSON object: {\"aspect_ratio\": \"16:9\", \"frames\": 1, \"ids\": {\"video\": [...]}};
+with --plain a line for each entry.";
 
 /// Arguments of `borealis tokenize`.
 #[derive(clap::Args)]
@@ -86,7 +89,10 @@ pub fn run(args: Args) -> Result<()> {
 
 impl Tool {
     fn new(checkpoint: &Checkpoint, machine: &MachineArgs) -> Result<Self> {
-        Ok(Self { manifest: checkpoint.manifest().clone(), tokenizers: model::tokenizers(checkpoint, machine)? })
+        Ok(Self {
+            manifest: checkpoint.manifest().clone(),
+            tokenizers: borealis_engine::open_tokenizers(checkpoint, &machine.engine())?,
+        })
     }
 
     fn media(&self) -> Result<&Media> {
@@ -119,7 +125,8 @@ impl Tool {
             MediaKind::Audio => {
                 let media = self.media()?;
                 let pcm = read_audio(source(), rate.max(1), &limits).map_err(CliError::failed)?.to_mono();
-                let frames = (pcm.samples.len() as u64 * u64::from(media.fps)).div_ceil(u64::from(rate.max(1))) as usize;
+                let frames =
+                    (pcm.samples.len() as u64 * u64::from(media.fps)).div_ceil(u64::from(rate.max(1))) as usize;
                 let mut ids = Ids::one("audio", self.sound(&pcm, media.latents(frames))?);
                 ids.samples = Some(pcm.samples.len());
                 Ok(ids)
@@ -158,7 +165,10 @@ impl Tool {
             write_text(args.output.as_deref(), &text)
         } else {
             let found: Vec<_> = ids.ids.keys().map(String::as_str).collect();
-            Err(CliError::Failed(format!("ids of {} cannot be turned back: give text, video or audio", found.join(", "))))
+            Err(CliError::Failed(format!(
+                "ids of {} cannot be turned back: give text, video or audio",
+                found.join(", ")
+            )))
         }
     }
 
@@ -181,12 +191,15 @@ impl Tool {
         let samples = (frames as u64 * u64::from(rate) / u64::from(media.fps)) as usize;
 
         let spec = size(ratio, kind).ok_or_else(no_ratio)?;
-        let mut files = Files::new(kind, vec![path.to_path_buf()]);
-        let (width, height) = (spec.width as u32, spec.height as u32);
-        files.open(Shape { width, height, frames, sample_rate: rate })?;
         let decoder = self.tokenizers.decoder(ratio, spec, frames, samples).map_err(CliError::failed)?;
-        stream(decoder, video.chunks_exact(per_latent), sound.chunks((sound.len() / latents).max(1)), &mut files)?;
-        files.finish()
+        let sound = sound.chunks((sound.len() / latents).max(1));
+        let outputs = Outputs { decoder, video: video.chunks_exact(per_latent), sound };
+        if kind == Kind::Still {
+            return outputs.still(path);
+        }
+        let mut clip = VideoSpec::new(spec.width as u32, spec.height as u32, media.fps);
+        clip.audio_rate = (rate > 0).then_some(rate);
+        outputs.clip(path, clip)
     }
 
     /// Ids of one latent frame's pictures.
@@ -212,7 +225,6 @@ impl Tool {
             }
         };
         for chunk in ids.chunks(layout.ids_per_position()) {
-            interrupt::check()?;
             keep(decoder.push_audio(chunk).map_err(CliError::failed)?);
         }
         keep(decoder.finish());
@@ -220,27 +232,54 @@ impl Tool {
     }
 }
 
-/// Latent frame by latent frame to the files, as a generation does it.
-fn stream<'a>(
-    mut decoder: StreamDecoder,
-    video: impl Iterator<Item = &'a [TokenId]>,
-    mut sound: impl Iterator<Item = &'a [TokenId]>,
-    files: &mut Files,
-) -> Result<()> {
-    let write = |outputs: Vec<Output>, files: &mut Files| {
-        outputs.into_iter().try_for_each(|output| match output {
-            Output::Frame(frame) => files.push_frame(0, frame),
-            Output::Pcm(samples) => files.push_audio(0, &samples),
-            Output::Text(_) => Ok(()),
-        })
-    };
-    for latent in video {
-        write(decoder.push_video(latent).map_err(CliError::failed)?, files)?;
-        if let Some(ids) = sound.next() {
-            write(decoder.push_audio(ids).map_err(CliError::failed)?, files)?;
+/// Latent frames on their way to frames and samples, as in a generation.
+struct Outputs<'a> {
+    decoder: StreamDecoder,
+    video: std::slice::ChunksExact<'a, TokenId>,
+    sound: std::slice::Chunks<'a, TokenId>,
+}
+
+impl Outputs<'_> {
+    /// What comes out next; `None` at the end.
+    fn next(&mut self) -> Result<Option<Vec<Output>>> {
+        let Some(latent) = self.video.next() else { return Ok(None) };
+        let mut out = self.decoder.push_video(latent).map_err(CliError::failed)?;
+        if let Some(ids) = self.sound.next() {
+            out.extend(self.decoder.push_audio(ids).map_err(CliError::failed)?);
         }
+        if self.video.len() == 0 {
+            out.extend(self.decoder.finish());
+        }
+        Ok(Some(out))
     }
-    write(decoder.finish(), files)
+
+    fn still(mut self, path: &Path) -> Result<()> {
+        while let Some(outputs) = self.next()? {
+            for output in outputs {
+                if let Output::Frame(frame) = output {
+                    return write_image(path, &frame).map_err(CliError::failed);
+                }
+            }
+        }
+        Err(CliError::Failed("these ids make no picture: check the file".into()))
+    }
+
+    fn clip(mut self, path: &Path, spec: VideoSpec) -> Result<()> {
+        let _watch = interrupt::watch(|| ());
+        let mut writer = Mp4Writer::create(path, spec).map_err(CliError::failed)?;
+        while let Some(outputs) = self.next()? {
+            interrupt::check()?;
+            for output in outputs {
+                match output {
+                    Output::Frame(frame) => writer.push_owned(frame),
+                    Output::Pcm(samples) => writer.push_audio(&samples),
+                    Output::Text(_) => Ok(()),
+                }
+                .map_err(CliError::failed)?;
+            }
+        }
+        writer.finish().map(drop).map_err(CliError::failed)
+    }
 }
 
 /// Even sides of 720 lines with the ratio.

@@ -21,7 +21,8 @@ fn ids(prompt: &str, place: &Path, name: &str, more: &[&str]) -> Value {
 fn a_file_is_the_same_again() {
     let place = folder();
     for file in ["a.mp4", "a.png"] {
-        let more: &[&str] = if file == "a.mp4" { &["--seconds", "1", "--temperature", "1"] } else { &["--temperature", "1"] };
+        let more: &[&str] =
+            if file == "a.mp4" { &["--seconds", "1", "--temperature", "1"] } else { &["--temperature", "1"] };
         let [first, second] = ["1", "2"].map(|n| place.path().join(format!("{n}-{file}")));
         generate("a red ball", &first, more);
         generate("a red ball", &second, more);

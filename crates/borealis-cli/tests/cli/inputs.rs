@@ -16,7 +16,15 @@ fn seconds(file: &Path, kind: &str) -> f64 {
 #[test]
 fn sizes_without_input() {
     let place = folder();
-    let sizes = [("16:9", (16, 9)), ("9:16", (9, 16)), ("1:1", (1, 1)), ("4:3", (4, 3)), ("3:4", (3, 4)), ("3:2", (3, 2)), ("2:3", (2, 3))];
+    let sizes = [
+        ("16:9", (16, 9)),
+        ("9:16", (9, 16)),
+        ("1:1", (1, 1)),
+        ("4:3", (4, 3)),
+        ("3:4", (3, 4)),
+        ("3:2", (3, 2)),
+        ("2:3", (2, 3)),
+    ];
     for (name, ratio) in sizes {
         let file = place.path().join("a.png");
         generate("a red ball", &file, ["--aspect-ratio", name]);

@@ -25,7 +25,8 @@ fn events_tell_a_generation() {
         assert_eq!(started[0][field], value, "{field}");
     }
     assert!(of("progress").iter().any(|l| l["stage"] == "generate" && l["done"] == l["total"]));
-    let files: Vec<_> = of("file").iter().map(|l| l["path"].as_str().unwrap().rsplit('/').next().unwrap().to_string()).collect();
+    let files: Vec<_> =
+        of("file").iter().map(|l| l["path"].as_str().unwrap().rsplit('/').next().unwrap().to_string()).collect();
     assert_eq!(files, ["a-1.mp4", "a-2.mp4"]);
     assert_eq!(names(place.path()), files);
     let done = lines.last().unwrap();
@@ -83,7 +84,14 @@ fn the_model_may_come_from_the_environment() {
 
 #[test]
 fn a_closed_pipe_is_no_error() {
-    let mut child = borealis().arg("inspect").arg("--model").arg(tiny()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = borealis()
+        .arg("inspect")
+        .arg("--model")
+        .arg(tiny())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());

@@ -87,7 +87,14 @@ fn wrong_files_are_refused() {
     std::fs::write(path("text.json"), "{\"ids\": {\"text\": [99999]}}").unwrap();
     std::fs::write(path("state.json"), "{\"ids\": {\"state\": [1]}}").unwrap();
     let mut table = String::new();
-    for (name, output) in [("no", "a.png"), ("short", "a.png"), ("no-ratio", "a.png"), ("text", "a.txt"), ("state", "a.png"), ("missing", "a.png")] {
+    for (name, output) in [
+        ("no", "a.png"),
+        ("short", "a.png"),
+        ("no-ratio", "a.png"),
+        ("text", "a.txt"),
+        ("state", "a.png"),
+        ("missing", "a.png"),
+    ] {
         let ids = path(&format!("{name}.json"));
         let output = tokenize().arg("--decode").arg(ids).arg("-o").arg(path(output)).output().unwrap();
         let message = said(&output).replace(place.path().to_str().unwrap(), "DIR");

@@ -1,0 +1,131 @@
+//! What `borealis generate` tells while it runs and at its end.
+
+use std::time::Duration;
+
+use borealis_engine::{Canceller, Event, Rendered};
+use borealis_weights::Manifest;
+
+use crate::error::{CliError, Result};
+use crate::events::{self, Line};
+use crate::ids::{self, Ids};
+use crate::limits::{Limits, Share};
+use crate::progress::Progress;
+
+/// Sees all events of a request on their way to the files.
+pub struct Teller {
+    json: bool,
+    seed: u64,
+    variants: usize,
+    fps: u32,
+    progress: Progress,
+    sample_rate: u32,
+    /// Ids of each variant, by modality, once they are all there.
+    ids: Vec<(usize, Vec<(String, Vec<u32>)>)>,
+    keep_ids: bool,
+    request: Canceller,
+    failed: Option<CliError>,
+}
+
+/// What to tell, and of what.
+pub struct Subject {
+    /// Events on standard output.
+    pub json: bool,
+    /// No progress bar.
+    pub quiet: bool,
+    /// Whether ids are wanted.
+    pub keep_ids: bool,
+    /// Of the request.
+    pub seed: u64,
+    /// Of the request.
+    pub variants: usize,
+    /// Of the model's clips.
+    pub fps: u32,
+}
+
+impl Teller {
+    /// A teller that cancels `request` when nobody listens any more.
+    pub fn new(subject: Subject, request: Canceller) -> Self {
+        let Subject { json, quiet, keep_ids, seed, variants, fps } = subject;
+        let progress = Progress::new(json, quiet);
+        Self { json, seed, variants, fps, progress, sample_rate: 0, ids: Vec::new(), keep_ids, request, failed: None }
+    }
+
+    /// The next event.
+    pub fn see(&mut self, event: &Event) {
+        if self.failed.is_some() {
+            return;
+        }
+        if let Err(error) = self.tell(event) {
+            self.failed = Some(error);
+            self.request.cancel();
+        }
+    }
+
+    fn tell(&mut self, event: &Event) -> Result<()> {
+        match event {
+            Event::Started { width, height, frames, sample_rate, memory } => {
+                self.sample_rate = *sample_rate;
+                if self.json {
+                    events::write(&Line::Started {
+                        width: *width,
+                        height: *height,
+                        fps: self.fps,
+                        frames: *frames,
+                        sample_rate: *sample_rate,
+                        variants: self.variants,
+                        seed: self.seed,
+                        memory_bytes: *memory,
+                    })?;
+                }
+            }
+            Event::Progress { stage, done, total } => self.progress.update(*stage, *done, *total)?,
+            Event::Ids { variant, ids } if self.keep_ids => self.ids.push((*variant, ids.clone())),
+            Event::Ids { .. } | Event::Frame { .. } | Event::Audio { .. } | Event::Text { .. } | Event::Done(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the progress bar away. The error of telling, if there was one, came before any error of the engine.
+    pub fn end(&mut self) -> Result<()> {
+        self.progress.clear();
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    /// The ids of each variant as they are saved.
+    pub fn take_ids(&mut self, manifest: &Manifest, rendered: &Rendered) -> Vec<(usize, Ids)> {
+        let aspect_ratio = ids::nearest(manifest, rendered.width, rendered.height);
+        let file = |ids: Vec<_>| Ids {
+            aspect_ratio: aspect_ratio.clone(),
+            frames: Some(rendered.frames),
+            samples: None,
+            ids: ids.into_iter().collect(),
+        };
+        self.ids.drain(..).map(|(variant, ids)| (variant, file(ids))).collect()
+    }
+
+    /// The events at the end.
+    pub fn report_json(&self, rendered: &Rendered, took: Duration) -> Result<()> {
+        for (variant, path) in rendered.files.iter().enumerate() {
+            events::write(&Line::File { variant, path })?;
+        }
+        events::write(&Line::Done { seconds: took.as_secs_f64(), usage: (&rendered.usage).into() })
+    }
+
+    /// A few lines for people, on standard error.
+    pub fn report(&self, rendered: &Rendered, clip: bool, took: Duration, limits: Option<&Limits>) {
+        let mut what = format!("{}x{}", rendered.width, rendered.height);
+        if clip {
+            what.push_str(&format!(", {:.3} s", rendered.frames as f64 / f64::from(self.fps)));
+            what.push_str(if self.sample_rate > 0 { " with sound" } else { "" });
+        }
+        for path in &rendered.files {
+            eprintln!("{}: {what}", path.display());
+        }
+        let usage = &rendered.usage;
+        let rate = events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0);
+        eprintln!("seed {}, {:.1} s, {rate:.0} positions/s", self.seed, took.as_secs_f64());
+        if let Some(limits) = limits {
+            eprintln!("{}", Share::of(usage, limits));
+        }
+    }
+}
