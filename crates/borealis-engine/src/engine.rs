@@ -123,6 +123,11 @@ impl Engine {
         Ok(stream)
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// What runs.
     pub fn info(&self) -> &EngineInfo {
         &self.core.info

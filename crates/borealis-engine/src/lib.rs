@@ -42,6 +42,8 @@ mod sampler;
 mod scheduler;
 mod stream;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use engine::{Engine, EngineConfig, EngineInfo};

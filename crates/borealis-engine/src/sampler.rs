@@ -149,9 +149,9 @@ mod tests {
     #[test]
     fn top_k_and_top_p_remove_the_unlikely() {
         chi_square(Rule { temperature: 1.0, top_k: 3, top_p: 1.0 }, &[2, 4, 6]);
-        // Probabilities .434 .176 .145 .079 .059 .039 .018 .007 of ids 2 4 6 0 3 5 1 7.
+        // Probabilities .455 .185 .151 .083 .062 .041 .019 .005 of ids 2 4 6 0 3 5 1 7.
         chi_square(Rule { temperature: 1.0, top_k: 0, top_p: 0.6 }, &[2, 4]);
-        chi_square(Rule { temperature: 1.0, top_k: 0, top_p: 0.62 }, &[2, 4, 6]);
+        chi_square(Rule { temperature: 1.0, top_k: 0, top_p: 0.65 }, &[2, 4, 6]);
         // Top-p is measured after top-k.
         chi_square(Rule { temperature: 1.0, top_k: 3, top_p: 0.8 }, &[2, 4]);
     }

@@ -155,6 +155,12 @@ impl EventStream {
         self.ended
     }
 
+    /// Events that wait to be read.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.events.len()
+    }
+
     fn stopped(&mut self) -> Result<Event> {
         self.ended = true;
         Err(if self.shared.cancelled.load(Ordering::SeqCst) { EngineError::Cancelled } else { EngineError::Stopped })

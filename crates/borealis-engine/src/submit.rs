@@ -83,19 +83,20 @@ pub(crate) fn prepare(core: &Core, request: Request, id: u64, outlet: Outlet) ->
 }
 
 /// How long the generated part is.
-struct Length {
-    latents: usize,
-    frames: usize,
+pub(crate) struct Length {
+    pub latents: usize,
+    pub frames: usize,
     /// 0 for a silent output.
-    samples: usize,
+    pub samples: usize,
 }
 
-struct Preparation<'a> {
-    core: &'a Core,
-    request: &'a Request,
-    checked: &'a Checked<'a>,
-    layout: &'a Arc<Layout>,
-    geometry: &'a Geometry,
+/// A request and all that is known of it.
+pub(crate) struct Preparation<'a> {
+    pub core: &'a Core,
+    pub request: &'a Request,
+    pub checked: &'a Checked<'a>,
+    pub layout: &'a Arc<Layout>,
+    pub geometry: &'a Geometry,
 }
 
 impl Preparation<'_> {
@@ -115,7 +116,8 @@ impl Preparation<'_> {
         Length { latents, frames, samples }
     }
 
-    fn plan(&self, inputs: &Inputs, length: &Length) -> Plan {
+    /// The order in which everything is decided.
+    pub fn plan(&self, inputs: &Inputs, length: &Length) -> Plan {
         let source = inputs.sources.first().map_or(0, |s| s.frames.len());
         let spec = PlanSpec {
             grid: self.geometry.grid,
@@ -190,7 +192,8 @@ impl Preparation<'_> {
         }
     }
 
-    fn work(&self, id: u64, outlet: &Outlet, plan: Plan, inputs: &Inputs, begin: Instant) -> Result<Work> {
+    /// What the worker needs.
+    pub fn work(&self, id: u64, outlet: &Outlet, plan: Plan, inputs: &Inputs, begin: Instant) -> Result<Work> {
         let (core, cells) = (self.core, self.geometry.cells);
         let features = FeatureWriter::new(&core.manifest, self.geometry.grid, (cells.rows, cells.columns));
         let tail = self.tail();

@@ -1,0 +1,10 @@
+//! Tests of the engine's parts together.
+
+mod features;
+mod golden;
+mod mock;
+mod plans;
+mod requests;
+mod schedule;
+mod threads;
+mod whole;
