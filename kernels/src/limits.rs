@@ -4,10 +4,13 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-/// Shortest time that one measurement takes.
-const SPAN: Duration = Duration::from_millis(60);
-/// The best of so many measurements counts: everything else that runs here only makes it slower.
-const TRIES: usize = 3;
+/// Time that one measurement takes.
+const SPAN: Duration = Duration::from_millis(180);
+/// The best slice of so long counts for each thread: another program that holds the core for a while only makes it slower, and slices are
+/// shorter than the time for which the system gives a core away.
+const SLICE: Duration = Duration::from_micros(800);
+/// Words that are read between two looks at the clock.
+const PIECE: usize = 1 << 15;
 
 /// Bytes per second that `threads` threads read together from buffers of `bytes` bytes in all, again and again.
 /// A working set that fits a cache is read from there; for DRAM ask for more than the last-level cache (256 MiB, say).
@@ -16,10 +19,12 @@ pub fn read_bandwidth(bytes: usize, threads: usize) -> f64 {
     let words = (bytes / threads / 8).max(1024);
     together(threads, || {
         let data = vec![1u64; words];
-        black_box(sum(&data));
+        let mut at = 0;
         move || {
-            black_box(sum(black_box(&data)));
-            (words * 8) as f64
+            let piece = &data[at..words.min(at + PIECE)];
+            black_box(sum(black_box(piece)));
+            at = if at + piece.len() == words { 0 } else { at + piece.len() };
+            size_of_val(piece) as f64
         }
     })
 }
@@ -29,35 +34,37 @@ pub fn read_bandwidth(bytes: usize, threads: usize) -> f64 {
 pub fn peak_flops(threads: usize) -> f64 {
     together(threads.max(1), || {
         || {
-            let rounds = 20_000;
+            let rounds = 2_000;
             black_box(multiply_add(black_box(rounds)));
             (rounds * CHAINS * LANES * 2) as f64
         }
     })
 }
 
-/// Runs what `prepare` returns on `threads` threads at the same time, for at least [`SPAN`]; the work is in units that it returns. Units per second.
+/// Runs what `prepare` returns on `threads` threads at the same time for [`SPAN`]; the work is in units that it returns. Units per second: the
+/// sum of every thread's best [`SLICE`].
 fn together<W: FnMut() -> f64>(threads: usize, prepare: impl Fn() -> W + Sync) -> f64 {
-    let once = || {
-        let ready = std::sync::Barrier::new(threads);
-        let one = || {
-            let mut work = prepare();
-            ready.wait();
-            let start = Instant::now();
-            let mut units = 0.0;
-            while start.elapsed() < SPAN {
+    let ready = std::sync::Barrier::new(threads);
+    let one = || {
+        let mut work = prepare();
+        ready.wait();
+        let start = Instant::now();
+        let mut best = 0f64;
+        while start.elapsed() < SPAN {
+            let (slice, mut units) = (Instant::now(), 0.0);
+            while slice.elapsed() < SLICE {
                 units += work();
             }
-            units / start.elapsed().as_secs_f64()
-        };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
-            let mine = one();
-            // A thread that measures nothing adds nothing.
-            mine + others.into_iter().map(|t| t.join().unwrap_or(0.0)).sum::<f64>()
-        })
+            best = best.max(units / slice.elapsed().as_secs_f64());
+        }
+        best
     };
-    (0..TRIES).map(|_| once()).fold(0.0, f64::max)
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(one)).collect();
+        let mine = one();
+        // A thread that measures nothing adds nothing.
+        mine + others.into_iter().map(|t| t.join().unwrap_or(0.0)).sum::<f64>()
+    })
 }
 
 fn sum(data: &[u64]) -> u64 {

@@ -7,6 +7,7 @@
 //! The slots that a row sees are counted from the first slot of its first range. They are cut into pieces of [`PIECE`]
 //! by that count (never by the number of threads), each piece has its own maximum, sum and weighted values, and the pieces
 //! are put together in order. So a result depends on neither where in the slab a sequence lies nor what else is computed.
+#![allow(clippy::needless_range_loop)] // indices of several register arrays at once, as in the formulas
 
 use std::ops::Range;
 

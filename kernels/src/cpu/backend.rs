@@ -18,6 +18,17 @@ impl Backend for Cpu {
         "cpu"
     }
 
+    fn fused(&self) -> &'static [&'static str] {
+        &[
+            "embed (sum of codes)",
+            "matmul (widen or dequantise, multiply, accumulate)",
+            "attention (scores, softmax, values)",
+            "route (scores, choice, weights)",
+            "experts (gate, up, SwiGLU, down, weighted sum)",
+            "paint (upsample, softmax, blend, I420)",
+        ]
+    }
+
     fn alloc(&self, len: usize) -> Result<CpuBuffer> {
         Ok(CpuBuffer(Aligned::new(len)))
     }
@@ -188,9 +199,9 @@ impl Backend for Cpu {
         let out = Shared::new(out.get_mut("rope_angles", 0, positions.len() * width)?);
         // A sine costs as much as some tens of simple operations.
         self.split(positions.len(), 16 * width, |from, to| {
-            for r in from..to {
+            for (r, position) in (from..to).zip(&positions[from..to]) {
                 // SAFETY: a row belongs to one chunk.
-                check::angles(spec, &positions[r], unsafe { out.part(r * width, width) });
+                check::angles(spec, position, unsafe { out.part(r * width, width) });
             }
         });
         Ok(())

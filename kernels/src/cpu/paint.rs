@@ -312,7 +312,7 @@ kernel! {
 #[inline(always)]
 fn convert_any<S: Simd>(s: S, top: &[f32], bottom: &[f32], wide: usize, y: &mut [u8], u: &mut [u8], v: &mut [u8]) {
     let w = y.len() / 2;
-    assert!(top.len() >= 3 * wide && bottom.len() >= 3 * wide && wide % (2 * LANES) == 0 && w <= wide);
+    assert!(top.len() >= 3 * wide && bottom.len() >= 3 * wide && wide.is_multiple_of(2 * LANES) && w <= wide);
     let (y_top, y_bottom) = y.split_at_mut(w);
     for (from, y) in [(top, y_top), (bottom, y_bottom)] {
         for x in (0..w).step_by(LANES) {

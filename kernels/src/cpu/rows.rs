@@ -1,4 +1,5 @@
 //! Row-wise and element-wise kernels.
+#![allow(clippy::needless_range_loop)] // indices of several register arrays at once, as in the formulas
 
 use super::simd::{LANES, Simd, kernel};
 

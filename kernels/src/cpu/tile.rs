@@ -4,6 +4,7 @@
 //! fewer rows several panels are walked side by side for the same reason. Every output element is
 //! `fma(x[n-1], w[n-1], .. fma(x[0], w[0], 0))` in all shapes of tile (for int8: such a chain per group of 64 inputs, and a
 //! chain of the groups' sums times their scales), so the shape never shows in a result.
+#![allow(clippy::needless_range_loop)] // indices of several register arrays at once, as in the formulas
 
 use super::simd::{Simd, kernel};
 use super::weight::{Data, Matrix, PANEL};
