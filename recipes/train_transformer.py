@@ -80,6 +80,24 @@ def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | N
         return name, collate(samples, tokenizer, r, rows=99 if full else 12)
 
 
+def meet(model: bm.Borealis, folder: Path, rank: int, turn: int, patience: float = 20.0) -> None:
+    """Averages the weights with the other of two trainers (ranks 0 and 1), or goes on alone if it does not come."""
+    mine, other = folder / f"rank{rank}.pt", folder / f"rank{1 - rank}.pt"
+    part = mine.with_suffix(".part")
+    torch.save({"turn": turn, "model": model.state_dict()}, part)
+    part.rename(mine)
+    start = time.time()
+    while time.time() - start < patience:
+        if other.exists():
+            found = torch.load(other, weights_only=True)
+            if found["turn"] >= turn:
+                with torch.no_grad():
+                    for key, v in model.state_dict().items():
+                        v.lerp_(found["model"][key], 0.5)
+                return
+        time.sleep(0.1)
+
+
 def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--out", type=Path, required=True)
@@ -89,8 +107,11 @@ def main() -> None:
     a.add_argument("--init", type=Path)
     a.add_argument("--lr", type=float, default=2e-3)
     a.add_argument("--muon-lr", type=float, default=0.01)
+    a.add_argument("--decay", type=float, default=0.5, help="share of the run over which the rates fall to zero")
     a.add_argument("--seed", type=int, default=0)
     a.add_argument("--mode", help="train on one mode only")
+    a.add_argument("--meet", type=Path, help="folder in which two trainers exchange weights every 10 steps")
+    a.add_argument("--rank", type=int, default=0)
     o = a.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(o.seed)
@@ -129,7 +150,7 @@ def main() -> None:
         if time.time() - refreshed > 45:
             pool.refresh()
             refreshed = time.time()
-        rate = min(1, (step + 1) / 30) * (0.02 + 0.98 * min(1, (1 - done) / 0.5))
+        rate = min(1, (step + 1) / 30) * (0.02 + 0.98 * min(1, (1 - done) / o.decay))
         adam.param_groups[0]["lr"], muon.param_groups[0]["lr"] = o.lr * rate, o.muon_lr * rate
         mode, batch = make_batch(pool, tokenizer, r, o.mode)
         parts = losses(model, batch)
@@ -139,6 +160,8 @@ def main() -> None:
         adam.step()
         muon.step()
         step += 1
+        if o.meet and step % 10 == 0:
+            meet(model, o.meet, o.rank, step)
         if step % 4 == 0:
             with torch.no_grad():
                 live = model.state_dict()

@@ -20,7 +20,7 @@ from .layout import CONTROL, KIND
 from .records import Record, randomise_phase
 
 LAST_LATENT = 90  # 15 s
-STATE_ROWS = 12
+STATE_ROWS = 8
 
 
 @dataclass
