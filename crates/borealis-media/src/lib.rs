@@ -29,7 +29,9 @@ pub use error::{MediaError, Result};
 pub use frame::{Frame, PixelFormat, Rect};
 pub use mp4::{Mp4Writer, Quality, VideoSpec, Written, encoders};
 pub use pcm::{Pcm, write_wav};
-pub use read::{AudioInfo, Clip, ClipRange, ClipSpec, Info, Kind, probe, read_audio, read_clip, read_clip_with};
+pub use read::{
+    AudioInfo, Clip, ClipRange, ClipSpec, Info, Kind, probe, read_audio, read_clip, read_clip_with, read_frames,
+};
 pub use scale::{Filter, cover_rect, fit, fit_rect};
 pub use source::{Limits, Source};
 pub use still::{encode_png, read_image, write_image, write_png};

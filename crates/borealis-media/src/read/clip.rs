@@ -55,7 +55,7 @@ pub fn read_clip_with(source: Source<'_>, spec: &ClipSpec, limits: &Limits) -> R
         ClipRange::All => Ok(Reader::open(source, spec, limits, None)?.run()?.0),
         ClipRange::Last(seconds) => {
             let wanted = ((seconds * f64::from(spec.fps)).round() as usize).max(1);
-            let (clip, whole) = Reader::open(source, spec, limits, Some(wanted))?.run()?;
+            let (clip, _, whole) = Reader::open(source, spec, limits, Some(wanted))?.run()?;
             if whole || clip.frames.len() >= wanted {
                 return Ok(clip);
             }
@@ -65,6 +65,20 @@ pub fn read_clip_with(source: Source<'_>, spec: &ClipSpec, limits: &Limits) -> R
             Ok(reader.run()?.0)
         }
     }
+}
+
+/// Reads a whole clip without keeping it: `each` takes its frames in order and ends the reading by returning false. Returns how many frames there were, and the
+/// sound (`None` when the clip is silent, or when `each` has ended the reading).
+pub fn read_frames(
+    source: Source<'_>,
+    spec: &ClipSpec,
+    limits: &Limits,
+    each: &mut dyn FnMut(Frame) -> bool,
+) -> Result<(usize, Option<Pcm>)> {
+    check(spec)?;
+    let mut reader = Reader::open(source, spec, limits, None)?;
+    reader.sink = Some(Sink { each, count: 0, ended: false });
+    reader.run().map(|(clip, count, _)| (count, clip.audio))
 }
 
 fn check(spec: &ClipSpec) -> Result<()> {
@@ -116,6 +130,15 @@ struct Reader<'a> {
     from: f64,
     clock: Clock,
     frames: VecDeque<Frame>,
+    /// Takes the frames instead of `frames`.
+    sink: Option<Sink<'a>>,
+}
+
+/// A caller that takes frames one by one.
+struct Sink<'a> {
+    each: &'a mut dyn FnMut(Frame) -> bool,
+    count: u64,
+    ended: bool,
 }
 
 /// Turns the frames' own times into numbers of output frames.
@@ -151,7 +174,7 @@ impl<'a> Reader<'a> {
         let step = if rate > 0.1 && rate < 1000.0 { 1.0 / rate } else { 1.0 / f64::from(spec.fps) };
         let clock = Clock { step, ..Clock::default() };
         let (keep, from, frames) = (last, f64::NEG_INFINITY, VecDeque::new());
-        let mut reader = Reader { demuxer, video, audio, picture, limits, spec, keep, from, clock, frames };
+        let mut reader = Reader { demuxer, video, audio, picture, limits, spec, keep, from, clock, frames, sink: None };
         if let Some(wanted) = last {
             reader.seek(wanted);
         }
@@ -175,14 +198,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The clip, and whether it begins with the first frame of the file.
-    fn run(mut self) -> Result<(Clip, bool)> {
+    /// The clip, how many frames it has, and whether it begins with the first frame of the file.
+    fn run(mut self) -> Result<(Clip, usize, bool)> {
         let mut pictures = self.demuxer.decoder(&self.video)?;
         let mut sounds = match &self.audio {
             Some((track, _)) => Some(self.demuxer.decoder(track)?),
             None => None,
         };
         while let Some(packet) = self.demuxer.next()? {
+            if self.sink.as_ref().is_some_and(|s| s.ended) {
+                return Ok((Clip { frames: Vec::new(), fps: self.spec.fps, audio: None }, self.count(), true));
+            }
             if packet.stream() == self.video.index {
                 decode(&mut pictures, Some(&packet), &mut |f| self.picture(frame::Video::from(f)).map(|()| true))?;
             } else if let (Some(decoder), Some((track, collector))) = (&mut sounds, &mut self.audio)
@@ -242,9 +268,15 @@ impl<'a> Reader<'a> {
             self.frames.pop_front();
             self.clock.first = Some(k + 1 - self.frames.len() as u64);
         }
-        let count = self.frames.len() as u64 + 1;
+        let count = self.count() as u64 + 1;
         if count > self.limits.max_frames {
             return Err(self.over("frames", count, self.limits.max_frames));
+        }
+        if let Some(sink) = &mut self.sink {
+            self.clock.first.get_or_insert(k);
+            sink.count += 1;
+            sink.ended = sink.ended || !(sink.each)(picture);
+            return Ok(());
         }
         let bytes = count.saturating_mul(picture.data.len() as u64);
         if bytes > self.limits.max_decoded_bytes {
@@ -253,6 +285,11 @@ impl<'a> Reader<'a> {
         self.clock.first.get_or_insert(k);
         self.frames.push_back(picture);
         Ok(())
+    }
+
+    /// Frames put out so far.
+    fn count(&self) -> usize {
+        self.sink.as_ref().map_or(self.frames.len(), |s| s.count as usize)
     }
 
     fn over(&self, what: &'static str, value: u64, limit: u64) -> MediaError {
@@ -280,24 +317,25 @@ impl<'a> Reader<'a> {
         Ok(declared.filter(|d| *d > self.clock.last).unwrap_or(by_rate))
     }
 
-    fn end(mut self) -> Result<(Clip, bool)> {
+    fn end(mut self) -> Result<(Clip, usize, bool)> {
         if self.clock.held.is_none() {
             return Err(self.demuxer.corrupt("no picture could be decoded"));
         }
         let fps = f64::from(self.spec.fps);
         let total = (self.last_end()? * fps).round().max(1.0);
         self.put_until((total - 1.0 + PHASE + 0.01) / fps)?;
-        if self.frames.is_empty() {
+        let count = self.count();
+        if count == 0 {
             return Err(self.demuxer.corrupt("no picture could be decoded"));
         }
         let first = self.clock.first.unwrap_or(0);
         let frames: Vec<Frame> = std::mem::take(&mut self.frames).into();
         let begin = self.clock.zero.unwrap_or(0.0) + first as f64 / fps;
         let audio = match (self.audio, self.spec.audio_rate) {
-            (Some((_, collector)), Some(rate)) => align(collector, begin, frames.len() as u64, self.spec.fps, rate)?,
+            (Some((_, collector)), Some(rate)) => align(collector, begin, count as u64, self.spec.fps, rate)?,
             _ => None,
         };
-        Ok((Clip { frames, fps: self.spec.fps, audio }, first == 0))
+        Ok((Clip { frames, fps: self.spec.fps, audio }, count, first == 0))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::still::{self, Still};
 use demux::{Demuxer, Track};
 
 pub use audio::read_audio;
-pub use clip::{ClipRange, ClipSpec, read_clip, read_clip_with};
+pub use clip::{ClipRange, ClipSpec, read_clip, read_clip_with, read_frames};
 
 /// A clip in memory.
 #[derive(Debug, Clone)]
