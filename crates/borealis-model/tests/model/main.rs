@@ -6,6 +6,5 @@ mod formats;
 mod goldens;
 mod metamorphic;
 mod naive;
-mod names;
 mod routers;
 mod support;
