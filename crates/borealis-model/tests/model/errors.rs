@@ -72,7 +72,8 @@ fn batches_that_make_no_sense_are_refused_and_change_nothing() {
     let mut model = runner(&checkpoint, &DeviceSpec::Cpu, 64);
     let config = model.config().clone();
     let good = media_sequence(&config, 0, 2).batch;
-    let cases: [(&str, fn(&mut Batch)); 10] = [
+    type Change = fn(&mut Batch);
+    let cases: [(&str, Change); 10] = [
         ("row 3: modality 9 of 4", |b| b.rows[3].modality = 9),
         ("row 2: codes of text from 1000000", |b| b.rows[2].codes = Some(1_000_000)),
         ("row 7: id 0 is not in the range", |b| b.codes[7..].fill(0)),
