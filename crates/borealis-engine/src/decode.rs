@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use borealis_media::Frame;
 use borealis_tokenizers::Output;
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, TryRecvError, bounded, never, select};
 
-use crate::error::Result;
+use crate::engine::spawn;
+use crate::error::{EngineError, Result};
 use crate::event::{Event, Stage, Usage};
-use crate::stream::Outlet;
+use crate::inputs::Lead;
+use crate::stream::{Outlet, Waker};
 
 /// Ids of a variant by the name of their modality.
 pub(crate) type NamedIds = Vec<(String, Vec<u32>)>;
@@ -48,8 +50,10 @@ pub(crate) struct Line {
     pub outlet: Outlet,
     /// By variant.
     pub decoders: Vec<Box<dyn Decode>>,
-    /// Frames and samples that come before what is generated (the clip that is continued), the same for every variant.
-    pub lead: VecDeque<(Frame, Vec<f32>)>,
+    /// Frames and samples that come before what is generated (the clip that is continued), the same for every variant; `None` when they have come.
+    lead: Option<LeadFrames>,
+    /// What has arrived of them.
+    next_lead: Option<(Frame, Vec<f32>)>,
     /// Latent frames of all variants.
     pub total: usize,
     queue: VecDeque<(usize, Vec<Vec<u32>>)>,
@@ -58,17 +62,60 @@ pub(crate) struct Line {
     decoded: usize,
     busy: f64,
     finished: Option<Box<Finished>>,
+    failed: Option<EngineError>,
+}
+
+/// Frames of a given clip with their samples, in order.
+pub(crate) type LeadFrames = Receiver<Result<(Frame, Vec<f32>)>>;
+
+/// Frames of a given clip that wait to be put out.
+const LEAD: usize = 4;
+
+/// Reads a given clip on a thread of its own, no faster than it is taken.
+pub(crate) fn lead(clip: Lead, decoder: Waker) -> Result<LeadFrames> {
+    let (sender, receiver) = bounded(LEAD);
+    spawn("borealis-reader", move || {
+        let result = clip.read(&mut |frame, samples| {
+            let taken = sender.send(Ok((frame, samples))).is_ok();
+            decoder.wake();
+            taken
+        });
+        if let Err(error) = result {
+            // A request that is gone needs no error.
+            let _ = sender.send(Err(error));
+        }
+        drop(sender);
+        decoder.wake();
+    })?;
+    Ok(receiver)
 }
 
 impl Line {
     /// A request with `total` latent frames over all variants.
-    pub fn new(id: u64, outlet: Outlet, decoders: Vec<Box<dyn Decode>>, lead: VecDeque<(Frame, Vec<f32>)>, total: usize) -> Self {
+    pub fn new(id: u64, outlet: Outlet, decoders: Vec<Box<dyn Decode>>, lead: Option<LeadFrames>, total: usize) -> Self {
         let sent = vec![0; decoders.len()];
-        Self { id, outlet, decoders, lead, total, queue: VecDeque::new(), sent, decoded: 0, busy: 0.0, finished: None }
+        Self { id, outlet, decoders, lead, next_lead: None, total, queue: VecDeque::new(), sent, decoded: 0, busy: 0.0, finished: None, failed: None }
     }
 
-    fn has_work(&self) -> bool {
-        !self.lead.is_empty() || !self.queue.is_empty() || self.finished.is_some()
+    /// Whether there is something to do now. While a given clip is still coming out, what is generated waits.
+    fn has_work(&mut self) -> bool {
+        match self.lead.as_ref().map(Receiver::try_recv) {
+            _ if self.next_lead.is_some() || self.failed.is_some() => true,
+            Some(Ok(Ok(next))) => {
+                self.next_lead = Some(next);
+                true
+            }
+            Some(Ok(Err(error))) => {
+                self.failed = Some(error);
+                true
+            }
+            Some(Err(TryRecvError::Empty)) => false,
+            Some(Err(TryRecvError::Disconnected)) => {
+                self.lead = None;
+                self.has_work()
+            }
+            None => !self.queue.is_empty() || self.finished.is_some(),
+        }
     }
 
     /// Does one piece of work: a latent frame, say. True when the request is done.
@@ -93,7 +140,10 @@ impl Line {
     }
 
     fn piece(&mut self) -> Result<Option<Usage>> {
-        if let Some((frame, samples)) = self.lead.pop_front() {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
+        if let Some((frame, samples)) = self.next_lead.take() {
             for variant in 0..self.sent.len() {
                 self.send(variant, vec![Output::Frame(frame.clone()), Output::Pcm(samples.clone())]);
             }
@@ -149,7 +199,7 @@ pub(crate) fn run(messages: Receiver<ToDecoder>, woken: Receiver<()>) {
         lines.retain(|line| !line.outlet.is_cancelled());
         turn = if lines.is_empty() { 0 } else { (turn + 1) % lines.len() };
         let order = (turn..lines.len()).chain(0..turn);
-        let ready = order.into_iter().find(|&i| lines[i].has_work() && lines[i].outlet.has_room());
+        let ready = order.into_iter().find(|&i| lines[i].outlet.has_room() && lines[i].has_work());
         if let Some(index) = ready {
             if lines[index].work() {
                 lines.swap_remove(index);
@@ -158,7 +208,7 @@ pub(crate) fn run(messages: Receiver<ToDecoder>, woken: Receiver<()>) {
         }
         if !open {
             // Nothing more will arrive for requests that have no work now.
-            lines.retain(Line::has_work);
+            lines.retain_mut(|line| line.lead.is_some() || line.has_work());
             if lines.is_empty() {
                 return;
             }

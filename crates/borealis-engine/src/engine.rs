@@ -72,6 +72,13 @@ pub(crate) struct Core {
     next: AtomicU64,
 }
 
+impl Core {
+    /// Wakes the decoder thread.
+    pub fn waker(&self) -> Waker {
+        self.wakers.1.clone()
+    }
+}
+
 /// A request, ready for the worker and for the decoder.
 pub(crate) struct Command {
     pub work: Work,
@@ -150,7 +157,8 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+/// Starts a thread that nobody waits for.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
     thread::Builder::new().name(name.to_string()).spawn(body).map(drop).map_err(EngineError::Thread)
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use borealis_media::{ClipRange, ClipSpec, Frame, Info, Kind, Limits, MediaError, Rect, fit, probe, read_clip_with, read_image};
+use borealis_media::{
+    ClipRange, ClipSpec, Frame, Info, Kind, Limits, MediaError, Pcm, Rect, fit, probe, read_clip_with, read_frames, read_image,
+};
 
 use crate::engine::Core;
 use crate::error::{EngineError, Result};
@@ -30,16 +32,16 @@ pub(crate) struct Inputs {
     pub before: Vec<Vec<u32>>,
     /// What the decoders hear and see before what is generated: ids of pictures and of sound.
     pub context: Option<(Vec<u32>, Vec<u32>)>,
-    /// Frames that come out before what is generated, with their samples.
-    pub lead: VecDeque<(Frame, Vec<f32>)>,
+    /// The clip that comes out before what is generated.
+    pub lead: Option<Lead>,
     /// Frames of the source clip (edits).
     pub frames: Option<usize>,
 }
 
 impl Inputs {
-    /// Bytes of the frames that wait to be put out.
+    /// Bytes that are held until the output is done.
     pub fn bytes(&self) -> u64 {
-        self.lead.iter().map(|(frame, samples)| (frame.data.len() + 4 * samples.len()) as u64).sum()
+        self.lead.as_ref().map_or(0, Lead::bytes)
     }
 }
 
@@ -122,40 +124,52 @@ impl InputReader<'_> {
     fn continued(&self, media: &Media) -> Result<(Geometry, Inputs)> {
         let info = self.probe("extend", media)?;
         let geometry = self.geometry(Some((info.width, info.height)))?;
-        let clip = self.clip("extend", media, (geometry.width, geometry.height))?;
         let stride = self.stride();
-        let total = clip.frames.len();
-        // Whole latent frames before the end; a picture before them where there is one.
-        let context = ((total.saturating_sub(1)) / stride).clamp(1, CONTEXT);
-        let start = total.saturating_sub(1 + stride * context);
-        let mut video = self.encode(&clip.frames[start..], &geometry)?;
+        let (total, mut last, sound) = self.tail_of(media, &geometry, 1 + stride * CONTEXT)?;
+        // Whole latent frames before the end, and a picture before them where there is one.
+        let context = (last.len().saturating_sub(1) / stride).clamp(1, CONTEXT);
+        let start = last.len().saturating_sub(1 + stride * context);
+        let mut video = self.encode(&last.make_contiguous()[start..], &geometry)?;
         let video = video.split_off(video.len() - context.min(video.len()));
-        let rate = self.core.tokenizers.sample_rate() as usize;
-        let samples = rate / self.fps().max(1);
-        let sound = clip.audio.as_ref().map(|a| &a.samples[..]);
-        let audio = self.encode_sound_before(sound, total * samples, video.len())?;
+        let samples = self.core.tokenizers.sample_rate() as usize / self.fps().max(1);
+        let heard = sound.as_ref().map(|a| &a.samples[..]);
+        let audio = self.encode_sound_before(heard, total * samples, video.len())?;
         // Latent frame i ends with frame `stride * i`: the continuation goes on where the clip ends.
         let first = ((total + stride - 1) as f64 / stride as f64).round() as usize;
         let context = video.last().cloned().zip(Some(audio.as_ref().and_then(|a| a.last().cloned()).unwrap_or_default()));
-        let heard = sound.is_some();
-        let frames = self.source_frames(first as i32 - video.len() as i32, video, audio.filter(|_| heard));
+        let frames = self.source_frames(first as i32 - video.len() as i32, video, audio.filter(|_| heard.is_some()));
         let before = frames.last().map(|f| f.ids.clone()).unwrap_or_default();
         let control = self.core.tokenizers.vocab().control("<video>")?;
-        let lead = self.lead(clip.frames, sound.map(<[f32]>::to_vec), samples);
-        Ok((geometry, Inputs { sources: vec![Source { control, frames }], first, before, context, lead, ..Inputs::default() }))
+        let audible = matches!(self.request.output.kind, OutputKind::Video { audio: true, .. });
+        let lead = Lead {
+            media: media.clone(),
+            spec: self.clip_spec((geometry.width, geometry.height), None),
+            frames: total,
+            sound: sound.map(|a| a.samples).unwrap_or_default(),
+            samples: if audible { samples } else { 0 },
+        };
+        Ok((geometry, Inputs { sources: vec![Source { control, frames }], first, before, context, lead: Some(lead), ..Inputs::default() }))
     }
 
-    /// Given frames as they come out: I420, each with its samples (none in a silent output).
-    fn lead(&self, frames: Vec<Frame>, sound: Option<Vec<f32>>, samples: usize) -> VecDeque<(Frame, Vec<f32>)> {
-        let audible = matches!(self.request.output.kind, OutputKind::Video { audio: true, .. });
-        let sound = sound.unwrap_or_default();
-        let part = |i: usize| {
-            let range = (i * samples).min(sound.len())..((i + 1) * samples).min(sound.len());
-            let mut part = sound[range].to_vec();
-            part.resize(samples, 0.0);
-            if audible { part } else { Vec::new() }
-        };
-        frames.into_iter().enumerate().map(|(i, frame)| (frame.to_i420(), part(i))).collect()
+    /// How many frames a clip has, the last `keep` of them as they are encoded, and its sound.
+    fn tail_of(&self, media: &Media, geometry: &Geometry, keep: usize) -> Result<(usize, VecDeque<Frame>, Option<Pcm>)> {
+        let (height, width) = geometry.cells.picture;
+        let rate = self.core.tokenizers.sample_rate();
+        let spec = self.clip_spec((width as u32, height as u32), (rate > 0).then_some(rate));
+        let mut last = VecDeque::new();
+        let (total, sound) = read_frames(media.source(), &spec, &limits(), &mut |frame| {
+            if last.len() == keep {
+                last.pop_front();
+            }
+            last.push_back(frame);
+            true
+        })
+        .map_err(input("extend"))?;
+        Ok((total, last, sound))
+    }
+
+    fn clip_spec(&self, canvas: (u32, u32), audio_rate: Option<u32>) -> ClipSpec {
+        ClipSpec { fps: self.fps() as u32, audio_rate, range: ClipRange::All, canvas: Some(canvas) }
     }
 
     fn probe(&self, field: &'static str, media: &Media) -> Result<Info> {
@@ -169,8 +183,7 @@ impl InputReader<'_> {
 
     fn clip(&self, field: &'static str, media: &Media, canvas: (u32, u32)) -> Result<borealis_media::Clip> {
         let rate = self.core.tokenizers.sample_rate();
-        let audio_rate = (rate > 0).then_some(rate);
-        let spec = ClipSpec { fps: self.fps() as u32, audio_rate, range: ClipRange::All, canvas: Some(canvas) };
+        let spec = self.clip_spec(canvas, (rate > 0).then_some(rate));
         let clip = read_clip_with(media.source(), &spec, &limits()).map_err(input(field))?;
         if clip.frames.is_empty() {
             return Err(EngineError::invalid(field, format!("\"{}\" has no frames", media.source().name()), "give another clip"));
@@ -242,6 +255,55 @@ impl InputReader<'_> {
 
     fn stride(&self) -> usize {
         self.core.manifest.media.as_ref().map_or(1, |m| m.frames_per_latent as usize)
+    }
+}
+
+/// A given clip that comes out unchanged. It is read again, frame by frame, when the output is made: clips may be chained to any length.
+#[derive(Debug)]
+pub(crate) struct Lead {
+    media: Media,
+    spec: ClipSpec,
+    /// Frames in all.
+    pub frames: usize,
+    sound: Vec<f32>,
+    /// Samples of a frame; 0 for a silent output.
+    samples: usize,
+}
+
+impl Lead {
+    /// Bytes that are held until it is put out.
+    fn bytes(&self) -> u64 {
+        4 * self.sound.len() as u64
+    }
+
+    /// Reads the clip to its end: I420 frames, each with its samples, to `each` until that returns false.
+    pub fn read(self, each: &mut dyn FnMut(Frame, Vec<f32>) -> bool) -> Result<()> {
+        let mut index = 0;
+        // Whoever watches sets the pace.
+        let limits = Limits { max_wall: std::time::Duration::from_secs(86_400), ..limits() };
+        let mut last = None;
+        read_frames(self.media.source(), &self.spec, &limits, &mut |frame| {
+            let frame = frame.to_i420();
+            last = Some(frame.clone());
+            index += 1;
+            index <= self.frames && each(frame, self.sound_of(index - 1))
+        })
+        .map_err(input("extend"))?;
+        // The file is what it was a moment ago; if it was cut since, its last frame stays.
+        while let (Some(frame), true) = (&last, index < self.frames) {
+            index += 1;
+            if !each(frame.clone(), self.sound_of(index - 1)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sound_of(&self, index: usize) -> Vec<f32> {
+        let at = |i: usize| (i * self.samples).min(self.sound.len());
+        let mut part = self.sound[at(index)..at(index + 1)].to_vec();
+        part.resize(self.samples, 0.0);
+        part
     }
 }
 

@@ -363,8 +363,9 @@ impl Job {
             return Vec::new();
         }
         let group = self.work.plan.groups[sequence.group].rows.clone();
+        let scene = self.work.layout.scene_condition.then(|| append(&mut batch.codes, &sequence.scene));
         let mut condition: Option<(i32, usize, Option<usize>)> = None;
-        group.map(|i| self.media_row(sequence, &self.work.plan.rows[i], &mut condition, batch)).collect()
+        group.map(|i| Row { scene, ..self.media_row(sequence, &self.work.plan.rows[i], &mut condition, batch) }).collect()
     }
 
     fn media_row(
@@ -402,6 +403,7 @@ impl Job {
             kind: stream.kind(codes.is_some(), self.work.plan.spec.input),
             codes,
             condition,
+            scene: None,
             features,
             position: row.position,
             slot: 0,

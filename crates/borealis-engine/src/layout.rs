@@ -78,6 +78,8 @@ pub struct Layout {
     pub groups: Vec<Vec<usize>>,
     /// Blocks that a media row sees, its own included.
     pub window: usize,
+    /// The rows of a block are conditioned on the scene plan directly.
+    pub scene_condition: bool,
     /// Factor on the time axis of rotary positions.
     pub time_scale: f32,
     /// Index of the stream that features are measured from.
@@ -99,6 +101,7 @@ impl Layout {
             scene_start: manifest.segment("scene").map_or(u32::MAX, |s| s.start),
             groups,
             window: media.window as usize,
+            scene_condition: media.scene_condition,
             time_scale: media.time_scale,
             near: manifest.row_features.as_ref().and_then(|f| f.near.as_ref()).and_then(|n| at(n.modality)),
             streams,

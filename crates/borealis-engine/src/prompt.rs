@@ -102,6 +102,7 @@ impl PromptBuilder<'_> {
                     kind: stream.kinds.source.or(stream.kinds.plain),
                     codes: Some(at),
                     condition: None,
+                    scene: None,
                     features,
                     position: self.layout.position(index, self.grid, frame.t, place),
                     slot: out.rows.len() as u32,
@@ -122,5 +123,5 @@ pub fn text_row(layout: &Layout, id: u32, p: f32, slot: u32, sees: Span, codes: 
     let at = codes.len();
     codes.push(id);
     let kind = layout.text_kind(id);
-    Row { modality: layout.text, kind, codes: Some(at), condition: None, features: None, position: [p; 3], slot, sees }
+    Row { modality: layout.text, kind, codes: Some(at), condition: None, scene: None, features: None, position: [p; 3], slot, sees }
 }

@@ -9,7 +9,7 @@ use borealis_model::Forward;
 use borealis_tokenizers::{FrameSpec, Output, Part, Prompt, StreamDecoder, Tokenizers};
 use borealis_weights::{Checkpoint, PresetSpec, SamplingSpec};
 
-use crate::decode::{Decode, Line};
+use crate::decode::{self, Decode, Line};
 use crate::engine::{Command, Core, EngineConfig};
 use crate::error::{EngineError, Result};
 use crate::event::{Event, Stage};
@@ -72,13 +72,14 @@ pub(crate) fn prepare(core: &Core, request: Request, id: u64, outlet: Outlet) ->
     outlet.send(Ok(Event::Started {
         width: geometry.width,
         height: geometry.height,
-        frames: length.frames + inputs.lead.len(),
+        frames: length.frames + inputs.lead.as_ref().map_or(0, |l| l.frames),
         sample_rate: if length.samples > 0 { core.info.sample_rate } else { 0 },
         memory: memory.total(),
     }));
     outlet.send(Ok(Event::Progress { stage: Stage::Queued, done: 0, total: work.total() }));
     let decoders = (0..request.variants).map(|_| preparation.decoder(&inputs, &length)).collect::<Result<_>>()?;
-    let line = Line::new(id, outlet, decoders, inputs.lead, request.variants * length.latents);
+    let lead = inputs.lead.map(|lead| decode::lead(lead, core.waker())).transpose()?;
+    let line = Line::new(id, outlet, decoders, lead, request.variants * length.latents);
     Ok(Command { work, line })
 }
 

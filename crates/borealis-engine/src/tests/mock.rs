@@ -44,6 +44,9 @@ impl Mock {
         for id in ids(row.codes, own).iter().chain(ids(row.condition, condition)) {
             h = mix(h, u64::from(*id) + 1);
         }
+        for id in ids(row.scene, self.config.scene.as_ref().map_or(0, |s| s.fields)) {
+            h = mix(h, u64::from(*id) + 7);
+        }
         let features = row.features.map_or(&[][..], |at| &batch.features[at..at + self.config.row_features]);
         for value in features.iter().chain(&row.position) {
             h = mix(h, u64::from(value.to_bits()));
