@@ -290,6 +290,47 @@ fn bad_places_are_named_with_a_remedy() {
     assert!(names(folder.path()).is_empty());
 }
 
+#[test]
+fn packets_do_not_pile_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.mp4");
+    let mut writer = Mp4Writer::create(&path, VideoSpec::new(192, 128, 24).with_audio(24_000)).unwrap();
+    for i in 0..120 {
+        writer.push_owned(noise(192, 128, i)).unwrap();
+    }
+    // Five seconds of frames without any sound: all but the last second is on the disk.
+    let part = folder.path().join(&names(folder.path())[0]);
+    let waited = std::time::Instant::now();
+    while std::fs::metadata(&part).unwrap().len() < 1 << 20 {
+        assert!(waited.elapsed().as_secs() < 60, "{} bytes were written", std::fs::metadata(&part).unwrap().len());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(writer);
+
+    let spec = VideoSpec::new(64, 64, 24).with_audio(8_000);
+    let mut writer = Mp4Writer::create(&path, spec.clone()).unwrap();
+    let error = (0..100).find_map(|_| writer.push_audio(&[0.0; 8_000]).err());
+    let words = "sound ahead of the frames = 61 s is not possible: push frames and sound side by side";
+    assert_eq!(error.or_else(|| writer.finish().err()).unwrap().to_string(), words);
+    let mut writer = Mp4Writer::stream(Box::new(io::sink()), spec).unwrap();
+    let error = (0..2400).find_map(|_| writer.push_owned(Frame::solid(64, 64, PixelFormat::I420, [9, 9, 9])).err());
+    assert!(
+        error.or_else(|| writer.finish().err()).unwrap().to_string().starts_with("frames ahead of the sound = 61 s")
+    );
+}
+
+fn noise(width: u32, height: u32, seed: u32) -> Frame {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as u8
+    };
+    let data = (0..PixelFormat::Rgb8.bytes(width, height)).map(|_| next()).collect();
+    Frame::new(width, height, PixelFormat::Rgb8, data).unwrap()
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_told_and_leaves_nothing() {
@@ -308,17 +349,7 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     }
     let path = folder.path().join("clip.mp4");
     let mut writer = Mp4Writer::create(&path, VideoSpec::new(320, 180, 24)).unwrap();
-    let noise = |seed: u32| {
-        let mut state = seed.wrapping_mul(2_654_435_761) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as u8
-        };
-        Frame::new(320, 180, PixelFormat::Rgb8, (0..320 * 180 * 3).map(|_| next()).collect()).unwrap()
-    };
-    let error = (0..100).find_map(|i| writer.push_frame(&noise(i)).err());
+    let error = (0..100).find_map(|i| writer.push_owned(noise(320, 180, i)).err());
     let error = error.or_else(|| writer.finish().err()).map(|e| e.to_string());
     let left = names(folder.path());
     std::process::Command::new("umount").arg(folder.path()).status().unwrap();

@@ -12,7 +12,8 @@ use crate::mp4::video::is_dry;
 /// Sample rate of the AAC track.
 pub(super) const RATE: u32 = 48_000;
 const BIT_RATE: usize = 128_000;
-/// How far sound may run ahead of the frames, seconds: it has to be held back because the end may cut it.
+/// How far sound may run ahead of the frames, seconds: it has to be held back because the end may cut it. In a live
+/// stream also how far it may stay behind: its first fragment waits for both tracks.
 const MAX_LEAD: u64 = 60;
 
 pub(super) struct AudioEncoder {
@@ -67,15 +68,18 @@ impl AudioEncoder {
                 self.waiting.extend(&self.scratch);
             }
         }
-        let ahead = (self.sent + self.waiting.len() as u64).saturating_sub(until) / u64::from(RATE);
-        if ahead > MAX_LEAD {
-            return Err(MediaError::Parameter {
-                field: "sound ahead of the frames",
-                value: format!("{ahead} s"),
-                remedy: "push frames and sound side by side",
-            });
-        }
+        bound("sound ahead of the frames", self.taken().saturating_sub(until))?;
         self.encode(until, sink)
+    }
+
+    /// Fails when the frames, which cover `until` samples, run too far ahead of the sound.
+    pub(super) fn check_behind(&self, until: u64) -> Result<()> {
+        bound("frames ahead of the sound", until.saturating_sub(self.taken()))
+    }
+
+    /// Samples at [`RATE`] that were pushed.
+    fn taken(&self) -> u64 {
+        self.sent + self.waiting.len() as u64
     }
 
     /// Encodes whole blocks up to `until`.
@@ -120,4 +124,13 @@ impl AudioEncoder {
             }
         }
     }
+}
+
+fn bound(field: &'static str, samples: u64) -> Result<()> {
+    let seconds = samples / u64::from(RATE);
+    if seconds <= MAX_LEAD {
+        return Ok(());
+    }
+    let value = format!("{seconds} s");
+    Err(MediaError::Parameter { field, value, remedy: "push frames and sound side by side" })
 }

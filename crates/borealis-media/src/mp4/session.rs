@@ -46,6 +46,9 @@ impl Session {
         self.frames += 1;
         let (until, outputs) = (self.covered(), &mut self.outputs);
         if let Some(audio) = &mut self.audio {
+            if outputs.list.iter().any(Mux::is_live) {
+                audio.check_behind(until)?;
+            }
             let base = audio.time_base();
             audio.encode(until, &mut |packet| outputs.write(packet, 1, base))?;
         }
