@@ -17,6 +17,8 @@ pub struct Row {
     pub codes: Option<usize>,
     /// Start of its condition's codes in [`Batch::codes`] (`slots * codes` ids of the modality that its modality's `condition` names); `None` = none is added.
     pub condition: Option<usize>,
+    /// Start of its scene plan in [`Batch::codes`] (one id for each field); `None` = none is added.
+    pub scene: Option<usize>,
     /// Start of its features in [`Batch::features`] (F numbers); `None` = zeros.
     pub features: Option<usize>,
     /// Rotary position (t, y, x); text lies on the diagonal.
@@ -106,6 +108,14 @@ impl Batch {
         if let Some(start) = row.condition {
             let m = config.condition(row.modality).ok_or_else(|| format!("{} has no condition", spec.name))?;
             self.check_codes(&config.modalities[m], start)?;
+        }
+        if let Some(start) = row.scene {
+            let scene = config.scene.ok_or("the checkpoint has no scene_rows")?;
+            let ids = start.checked_add(scene.fields).and_then(|end| self.codes.get(start..end));
+            let ids = ids.ok_or_else(|| format!("scene ids from {start} of {}", self.codes.len()))?;
+            if let Some(id) = ids.iter().find(|id| !scene.range().contains(id)) {
+                return Err(format!("id {id} is not a scene id ({:?})", scene.range()));
+            }
         }
         if let Some(kind) = row.kind.filter(|k| *k as usize >= config.row_kinds) {
             return Err(format!("kind {kind} of {}", config.row_kinds));

@@ -37,10 +37,35 @@ pub struct ModelConfig {
     pub row_kinds: usize,
     /// Length F of a row's features; 0 = none.
     pub row_features: usize,
+    /// The scene plan that conditions the rows of a block; `None` = the checkpoint has no such table.
+    pub scene: Option<SceneRows>,
     /// What a row can hold and predict.
     pub modalities: Vec<ModalitySpec>,
     /// The small transformer of `predict: depth`.
     pub depth: Option<DepthConfig>,
+}
+
+/// The scene segment and plan of a checkpoint with `media.scene_condition`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SceneRows {
+    /// First id of the scene segment.
+    pub start: u32,
+    /// Ids of the segment: rows of the table.
+    pub size: u32,
+    /// Ids of a plan.
+    pub fields: usize,
+}
+
+impl SceneRows {
+    /// The ids of the segment.
+    pub fn range(&self) -> std::ops::Range<u32> {
+        self.start..self.start + self.size
+    }
+
+    fn read(manifest: &Manifest) -> Option<Self> {
+        let segment = manifest.segment("scene").filter(|_| manifest.media.as_ref().is_some_and(|m| m.scene_condition))?;
+        Some(Self { start: segment.start, size: segment.size, fields: manifest.scene.fields.len() })
+    }
 }
 
 /// Attention heads.
@@ -119,6 +144,7 @@ impl ModelConfig {
             rope: Rope::parse(&node.get("rope_parameters")?)?,
             row_kinds: manifest.row_kinds.len(),
             row_features: manifest.row_features.as_ref().map_or(0, |f| f.len()),
+            scene: SceneRows::read(manifest),
             modalities: manifest.modalities.clone(),
             depth: node
                 .opt("depth")?
@@ -181,7 +207,7 @@ impl Heads {
         let kv = match node.opt("num_key_value_heads")? {
             Some(n) => {
                 let kv = n.size(1, 4096)?;
-                if query % kv != 0 {
+                if !query.is_multiple_of(kv) {
                     return Err(n.fail(format!("must divide num_attention_heads, {query}")).into());
                 }
                 kv
@@ -191,12 +217,12 @@ impl Heads {
         let dim = match node.opt("head_dim")? {
             Some(n) => {
                 let dim = n.size(2, 4096)?;
-                if dim % 2 != 0 {
+                if !dim.is_multiple_of(2) {
                     return Err(n.fail("must be even").into());
                 }
                 dim
             }
-            None if hidden % (2 * query) == 0 => hidden / query,
+            None if hidden.is_multiple_of(2 * query) => hidden / query,
             None => {
                 return Err(node
                     .missing("head_dim", format!("width {hidden} is no even multiple of {query} heads"))

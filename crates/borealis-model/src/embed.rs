@@ -22,15 +22,14 @@ impl<B: Backend> Model<B> {
         } else {
             self.clear(piece.len(), s)?;
             for m in 0..self.config.modalities.len() {
-                self.embed_some(batch, piece, m, s, |r| (r.modality == m).then_some(r.codes))?;
+                self.embed_some(batch, piece, m, s, |r| r.codes.filter(|_| r.modality == m))?;
             }
         }
         for m in 0..self.config.modalities.len() {
-            let condition = |r: &Row| {
-                (r.condition.is_some() && self.config.condition(r.modality) == Some(m)).then_some(r.condition)
-            };
+            let condition = |r: &Row| r.condition.filter(|_| self.config.condition(r.modality) == Some(m));
             self.embed_some(batch, piece, m, s, condition)?;
         }
+        self.add_scene(batch, piece, s)?;
         self.add_kinds(piece, s)?;
         self.add_features(batch, piece, s)
     }
@@ -42,38 +41,72 @@ impl<B: Backend> Model<B> {
         Ok(self.backend.write(&mut s.hidden, 0, &s.host.features)?)
     }
 
-    /// Adds embeddings of modality `m` to those rows for which `codes` says where they start (`Some(None)` = BOS, nothing to add).
-    /// Consecutive rows with the same codes (a shared condition) are computed once; each is then gathered to its place and a zero row to all others.
+    /// Adds embeddings of modality `m` to those rows for which `codes` says where they start.
     fn embed_some(
         &self,
         batch: &Batch,
         piece: &[Row],
         m: usize,
         s: &mut Scratch<B>,
-        codes: impl Fn(&Row) -> Option<Option<usize>>,
+        codes: impl Fn(&Row) -> Option<usize>,
     ) -> Result<()> {
+        let groups = self.collect_ids(piece, s, codes, |start, ids| self.push_ids(batch, m, start, ids));
+        if groups > 0 {
+            self.project(m, groups, s, false)?;
+            self.add_projected(piece.len(), s)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the sum of its scene plan's rows to every row that has one.
+    fn add_scene(&self, batch: &Batch, piece: &[Row], s: &mut Scratch<B>) -> Result<()> {
+        let (Some(table), Some(scene)) = (&self.scene_rows, self.config.scene) else { return Ok(()) };
+        let push = |start: Option<usize>, ids: &mut Vec<u32>| match start {
+            Some(at) => ids.extend(batch.codes[at..at + scene.fields].iter().map(|id| id - scene.start)),
+            None => ids.extend(std::iter::repeat_n(NONE, scene.fields)),
+        };
+        if self.collect_ids(piece, s, |r| r.scene, push) > 0 {
+            self.backend.embed(table, &s.host.ids, scene.fields, &mut s.projected)?;
+            self.add_projected(piece.len(), s)?;
+        }
+        Ok(())
+    }
+
+    /// Lists in `s.host.ids` what the rows that `start` names begin with, and in `s.host.index` which entry each row takes.
+    /// Consecutive rows with the same start (a shared condition) make one entry; a last, empty one serves the rows without. Returns the number of entries, 0 if no row has one.
+    fn collect_ids(
+        &self,
+        piece: &[Row],
+        s: &mut Scratch<B>,
+        start: impl Fn(&Row) -> Option<usize>,
+        push: impl Fn(Option<usize>, &mut Vec<u32>),
+    ) -> usize {
         s.host.ids.clear();
         s.host.index.clear();
         let mut last: Option<usize> = None;
         let mut groups = 0;
         for row in piece {
-            let start = codes(row).flatten();
-            if start.is_some() && start != last {
-                self.push_ids(batch, m, start, &mut s.host.ids);
-                last = start;
+            let at = start(row);
+            if at.is_some() && at != last {
+                push(at, &mut s.host.ids);
+                last = at;
                 groups += 1;
             }
-            s.host.index.push(if start.is_some() { groups - 1 } else { NONE });
+            s.host.index.push(if at.is_some() { groups - 1 } else { NONE });
         }
         if groups == 0 {
-            return Ok(());
+            return 0;
         }
-        self.push_ids(batch, m, None, &mut s.host.ids);
+        push(None, &mut s.host.ids);
         s.host.index.iter_mut().filter(|i| **i == NONE).for_each(|i| *i = groups);
-        self.project(m, groups as usize + 1, s, false)?;
+        groups as usize + 1
+    }
+
+    /// Adds to each row of the residual stream the entry of `s.projected` that `s.host.index` names.
+    fn add_projected(&self, rows: usize, s: &mut Scratch<B>) -> Result<()> {
         let width = self.config.hidden_size;
         self.backend.gather(&s.projected, &s.host.index, width, &mut s.gathered)?;
-        Ok(self.backend.add(&mut s.hidden, &s.gathered, piece.len() * width)?)
+        Ok(self.backend.add(&mut s.hidden, &s.gathered, rows * width)?)
     }
 
     fn push_ids(&self, batch: &Batch, m: usize, start: Option<usize>, ids: &mut Vec<u32>) {

@@ -16,6 +16,9 @@ pub fn tensor_names(c: &ModelConfig) -> Vec<(String, Vec<usize>)> {
     if c.row_kinds > 0 {
         names.add("model.row_kinds.weight", &[c.row_kinds, h]);
     }
+    if let Some(scene) = c.scene {
+        names.add("model.scene_rows.weight", &[scene.size as usize, h]);
+    }
     if c.row_features > 0 {
         names.add("model.in_features.weight", &[h, c.row_features]);
     }

@@ -108,7 +108,9 @@ pub enum WeightsError {
         nearest: Option<String>,
     },
     /// A tensor with another shape than the configuration says.
-    #[error("{file}: tensor {name} has shape {found:?}, the configuration asks for {expected:?}: they are not of one checkpoint")]
+    #[error(
+        "{file}: tensor {name} has shape {found:?}, the configuration asks for {expected:?}: they are not of one checkpoint"
+    )]
     Shape {
         /// The file or folder.
         file: String,

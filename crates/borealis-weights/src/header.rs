@@ -49,7 +49,8 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Vec<Raw>> {
     let mut raws = Vec::with_capacity(metadata.tensors().len());
     for (name, info) in metadata.tensors() {
         let bad = |problem: String| WeightsError::Tensor { file: file.into(), tensor: name.clone(), problem };
-        let dtype = host_type(info.dtype).ok_or_else(|| bad(format!("has type {}: use F32, F16, BF16 or I8", info.dtype)))?;
+        let dtype =
+            host_type(info.dtype).ok_or_else(|| bad(format!("has type {}: use F32, F16, BF16 or I8", info.dtype)))?;
         if info.shape.len() > MAX_RANK || info.shape.contains(&0) {
             return Err(bad(format!("has shape {:?}: use 0 to {MAX_RANK} axes of at least 1", info.shape)));
         }
@@ -72,7 +73,9 @@ fn host_type(dtype: Dtype) -> Option<HostType> {
 
 fn describe(e: &SafeTensorError, size: usize) -> String {
     match e {
-        SafeTensorError::MetadataIncompleteBuffer => format!("its {size} bytes are not the length that its header describes"),
+        SafeTensorError::MetadataIncompleteBuffer => {
+            format!("its {size} bytes are not the length that its header describes")
+        }
         SafeTensorError::InvalidOffset(name) => format!("the bytes of tensor {name} overlap others or leave a hole"),
         SafeTensorError::TensorInvalidInfo => "a tensor's shape and type do not fit its bytes".into(),
         SafeTensorError::ValidationOverflow => "a tensor's shape is larger than any memory".into(),

@@ -16,9 +16,13 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<BTreeMap<String, BTreeSet
     let mut shards: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (tensor, node) in map.entries()? {
         let shard = node.string()?;
-        let plain = !shard.contains(['/', '\\', '\0', ':']) && !shard.starts_with('.') && shard.ends_with(".safetensors");
+        let plain =
+            !shard.contains(['/', '\\', '\0', ':']) && !shard.starts_with('.') && shard.ends_with(".safetensors");
         if !plain {
-            return Err(WeightsError::Outside { file: format!("{file}: weight_map.{tensor}: \"{shard}\""), problem: "not a plain file name".into() });
+            return Err(WeightsError::Outside {
+                file: format!("{file}: weight_map.{tensor}: \"{shard}\""),
+                problem: "not a plain file name".into(),
+            });
         }
         shards.entry(shard.to_string()).or_default().insert(tensor.to_string());
     }

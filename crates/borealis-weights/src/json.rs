@@ -124,7 +124,12 @@ impl<'a> Node<'a> {
 
     /// An error about the absent field `key`.
     pub fn missing(&self, key: &str, remedy: impl Into<String>) -> WeightsError {
-        WeightsError::Field { file: self.file.to_string(), field: self.child(key), value: "is missing".into(), remedy: remedy.into() }
+        WeightsError::Field {
+            file: self.file.to_string(),
+            field: self.child(key),
+            value: "is missing".into(),
+            remedy: remedy.into(),
+        }
     }
 
     /// Refuses fields that are not in `known`.
@@ -143,7 +148,9 @@ impl<'a> Node<'a> {
 
     /// All fields of an object, in the order of the file or of their names.
     pub fn entries(&self) -> Result<Vec<(&'a str, Node<'a>)>> {
-        let child = |(key, value): (&'a String, &'a Value)| (key.as_str(), Node { file: self.file, path: self.child(key), value });
+        let child = |(key, value): (&'a String, &'a Value)| {
+            (key.as_str(), Node { file: self.file, path: self.child(key), value })
+        };
         Ok(self.object()?.iter().map(child).collect())
     }
 

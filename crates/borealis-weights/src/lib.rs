@@ -31,8 +31,8 @@ pub use checkpoint::Checkpoint;
 pub use error::WeightsError;
 pub use json::{Node, parse_json};
 pub use manifest::{
-    CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, PlanKind, Predict, PresetSpec,
-    Quantization, SamplingSpec, Scene, Segment,
+    CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, PlanKind,
+    Predict, PresetSpec, Quantization, SamplingSpec, Scene, Segment,
 };
 pub use nearest::nearest;
 pub use tensors::TensorSet;

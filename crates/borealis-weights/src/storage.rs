@@ -123,7 +123,9 @@ impl Storage {
             return Err(outside("not a plain relative path"));
         }
         match self {
-            Self::Embedded(files) => Ok(files.iter().find(|(name, _)| *name == file).map(|(_, b)| Found::Bytes(Bytes::Static(b)))),
+            Self::Embedded(files) => {
+                Ok(files.iter().find(|(name, _)| *name == file).map(|(_, b)| Found::Bytes(Bytes::Static(b))))
+            }
             Self::Memory(files) => Ok(files.get(file).map(|b| Found::Bytes(Bytes::Shared(b.clone())))),
             Self::Folder(root) => {
                 let path = root.join(file);

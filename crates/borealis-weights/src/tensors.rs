@@ -41,7 +41,10 @@ impl TensorSet {
         let (single, index_file) = (at("model.safetensors"), at("model.safetensors.index.json"));
         let raws = match (storage.exists(&single), storage.read(&index_file, MAX_INDEX)?) {
             (true, Some(_)) => {
-                return Err(WeightsError::Outside { file: single, problem: format!("there is also {index_file}, remove one of them") });
+                return Err(WeightsError::Outside {
+                    file: single,
+                    problem: format!("there is also {index_file}, remove one of them"),
+                });
             }
             (true, None) => vec![read_file(storage, &single)?],
             (false, Some(bytes)) => read_shards(storage, &index_file, &index::read(&index_file, &bytes)?, &at)?,
@@ -67,17 +70,22 @@ impl TensorSet {
 
     /// Attaches `<name>.scales` to the int8 tensor `<name>` (weights.md, section 10).
     fn join_scales(&mut self, quantization: Option<Quantization>) -> Result<()> {
-        let quantised: Vec<String> = self.entries.iter().filter(|(_, e)| e.dtype == HostType::I8).map(|(n, _)| n.clone()).collect();
+        let quantised: Vec<String> =
+            self.entries.iter().filter(|(_, e)| e.dtype == HostType::I8).map(|(n, _)| n.clone()).collect();
         for name in quantised {
             let bad = |problem: String| WeightsError::Tensor { file: self.file.clone(), tensor: name.clone(), problem };
             let Some(Quantization { group }) = quantization else {
-                return Err(bad("is I8 but config.json has no \"quantization\": add {\"format\": \"int8\", \"group\": 64}".into()));
+                return Err(bad(
+                    "is I8 but config.json has no \"quantization\": add {\"format\": \"int8\", \"group\": 64}".into(),
+                ));
             };
             let Some((&last, outer)) = self.entries[&name].shape.split_last() else {
                 return Err(bad("is I8 and has no axes: int8 tensors are matrices".into()));
             };
             if !last.is_multiple_of(group) || outer.is_empty() {
-                return Err(bad(format!("is I8 with {last} columns: int8 tensors are matrices whose columns are a multiple of the group, {group}")));
+                return Err(bad(format!(
+                    "is I8 with {last} columns: int8 tensors are matrices whose columns are a multiple of the group, {group}"
+                )));
             }
             let mut expected = outer.to_vec();
             expected.push(last / group);
@@ -125,7 +133,12 @@ impl TensorSet {
         let entry = self.entry(name)?;
         entry.used.store(true, Ordering::Relaxed);
         let scales = entry.scales.as_ref().map(|(shard, range, group)| (&self.shards[*shard][range.clone()], *group));
-        Ok(HostTensor { dtype: entry.dtype, shape: &entry.shape, data: &self.shards[entry.shard][entry.range.clone()], scales })
+        Ok(HostTensor {
+            dtype: entry.dtype,
+            shape: &entry.shape,
+            data: &self.shards[entry.shard][entry.range.clone()],
+            scales,
+        })
     }
 
     /// The tensor `name`, which must have `shape`.
@@ -184,7 +197,9 @@ impl TensorSet {
     pub fn check_all_used(&self) -> Result<()> {
         let is_used = |e: &Entry| e.used.load(Ordering::Relaxed);
         match self.entries.iter().find(|(_, e)| !is_used(e)) {
-            Some((name, _)) => Err(self.unknown(name, self.entries.iter().filter(|(_, e)| is_used(e)).map(|(n, _)| n.as_str()))),
+            Some((name, _)) => {
+                Err(self.unknown(name, self.entries.iter().filter(|(_, e)| is_used(e)).map(|(n, _)| n.as_str())))
+            }
             None => Ok(()),
         }
     }
@@ -223,13 +238,17 @@ fn read_shards(
     for (shard, names) in index {
         let file = at(shard);
         let (bytes, raws) = read_file(storage, &file)?;
-        let bad = |tensor: &str, problem: String| WeightsError::Tensor { file: file.clone(), tensor: tensor.into(), problem };
+        let bad =
+            |tensor: &str, problem: String| WeightsError::Tensor { file: file.clone(), tensor: tensor.into(), problem };
         let found: BTreeSet<&str> = raws.iter().map(|r| r.name.as_str()).collect();
         if let Some(name) = names.iter().find(|n| !found.contains(n.as_str())) {
             return Err(bad(name, format!("is missing, {index_file} says that it is there: fetch both again")));
         }
         if let Some(name) = found.iter().find(|n| !names.contains(**n)) {
-            return Err(bad(name, format!("is not placed in this shard by {index_file}: every tensor must be in exactly one shard")));
+            return Err(bad(
+                name,
+                format!("is not placed in this shard by {index_file}: every tensor must be in exactly one shard"),
+            ));
         }
         parts.push((bytes, raws));
     }
@@ -237,7 +256,8 @@ fn read_shards(
 }
 
 fn expand(t: &HostTensor<'_>) -> Vec<f32> {
-    let halves = |bytes: &[u8], f: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|b| f(*b)).collect::<Vec<f32>>();
+    let halves =
+        |bytes: &[u8], f: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|b| f(*b)).collect::<Vec<f32>>();
     let from_f16 = |b| f16::from_le_bytes(b).to_f32();
     match t.dtype {
         HostType::F32 => t.data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),

@@ -180,6 +180,13 @@ impl<'a> Naive<'a> {
                 let m = c.condition(row.modality).unwrap();
                 add(&mut x, &self.embed(m, ids(m, at)));
             }
+            if let Some(at) = row.scene {
+                let (scene, table) = (c.scene.unwrap(), self.tensor("model.scene_rows.weight"));
+                for id in &batch.codes[at..at + scene.fields] {
+                    let start = (id - scene.start) as usize * c.hidden_size;
+                    add(&mut x, &table[start..start + c.hidden_size]);
+                }
+            }
             if let Some(kind) = row.kind {
                 let table = self.tensor("model.row_kinds.weight");
                 add(&mut x, &table[kind as usize * c.hidden_size..(kind as usize + 1) * c.hidden_size]);

@@ -95,3 +95,10 @@ fn state_video_and_audio_rows_with_conditions_features_and_gates() {
     compare("media", &tiny_config());
     compare("media, tied", &with(tiny_config(), json!({"tie_word_embeddings": true, "n_shared_experts": 1})));
 }
+
+#[test]
+fn rows_that_see_the_scene_plan_directly() {
+    let mut config = tiny_config();
+    config["media"]["scene_condition"] = json!(true);
+    compare("scene rows", &config);
+}

@@ -88,7 +88,7 @@ impl<'a> Rows<'a> {
             at
         });
         let kind = (self.config.row_kinds > 0).then(|| dice.below(self.config.row_kinds as u32));
-        self.batch.rows.push(Row { modality: m, kind, codes, condition: None, features, position, slot, sees });
+        self.batch.rows.push(Row { modality: m, kind, codes, condition: None, scene: None, features, position, slot, sees });
         self.batch.rows.len() - 1
     }
 
@@ -114,6 +114,11 @@ pub fn media_sequence<'a>(config: &'a ModelConfig, base: u32, seed: u64) -> Rows
     let mut rows = Rows::new(config);
     rows.text(7, 0, base, &mut dice);
     let condition = rows.codes(1, &mut dice);
+    let scene = config.scene.map(|scene| {
+        let at = rows.batch.codes.len();
+        rows.batch.codes.extend((0..scene.fields).map(|_| scene.start + dice.below(scene.size)));
+        at
+    });
     let start = base + 7;
     let media: Vec<usize> = [1].into_iter().chain([2; 6]).chain([3]).collect();
     let end = start + media.len() as u32;
@@ -125,6 +130,7 @@ pub fn media_sequence<'a>(config: &'a ModelConfig, base: u32, seed: u64) -> Rows
         let position = [i as f32 / 2.0, i as f32 - 2.5, 1.5 - i as f32];
         let row = rows.row(m, codes, position, slot, Span { prefix: (base, start), recent }, &mut dice);
         rows.batch.rows[row].condition = (m > 1).then_some(condition);
+        rows.batch.rows[row].scene = scene.filter(|_| i != 2);
         rows.query(row, None);
     }
     rows

@@ -50,7 +50,9 @@ impl Features {
     }
 
     pub(super) fn read(root: &Node<'_>, modalities: &[ModalitySpec]) -> Result<Option<Self>> {
-        let Some(node) = root.opt("row_features")?.filter(|n| n.entries().map_or(true, |e| !e.is_empty())) else { return Ok(None) };
+        let Some(node) = root.opt("row_features")?.filter(|n| n.entries().map_or(true, |e| !e.is_empty())) else {
+            return Ok(None);
+        };
         node.only(&KEYS)?;
         node.get("type")?.choice(&TYPES)?;
         let absolute = numbers(&node, "absolute")?;
@@ -82,7 +84,9 @@ impl Near {
         }
         let state = modalities.iter().position(|m| m.name == "state" && m.codes.len() >= 4);
         let Some(modality) = state else {
-            return Err(node.get("relative")?.fail("needs a modality \"state\" whose first four codes are x0, y0, x1, y1"));
+            return Err(node
+                .get("relative")?
+                .fail("needs a modality \"state\" whose first four codes are x0, y0, x1, y1"));
         };
         Ok(Some(Self {
             modality,
@@ -97,8 +101,17 @@ impl Near {
 }
 
 /// Keys of `row_features`.
-const KEYS: [&str; 9] =
-    ["size", "type", "absolute", "seconds", "relative", "near", "position_bins_per_unit", "position_origin", "cells_per_unit"];
+const KEYS: [&str; 9] = [
+    "size",
+    "type",
+    "absolute",
+    "seconds",
+    "relative",
+    "near",
+    "position_bins_per_unit",
+    "position_origin",
+    "cells_per_unit",
+];
 /// The layouts that exist.
 const TYPES: [(&str, ()); 1] = [("aurora-mini", ())];
 

@@ -56,7 +56,12 @@ impl Generation {
         self.sampling.get(name).copied().unwrap_or_default()
     }
 
-    pub(super) fn read(root: &Node<'_>, modalities: &[ModalitySpec], segments: &[Segment], media: Option<&Media>) -> Result<Self> {
+    pub(super) fn read(
+        root: &Node<'_>,
+        modalities: &[ModalitySpec],
+        segments: &[Segment],
+        media: Option<&Media>,
+    ) -> Result<Self> {
         root.only(&["guidance", "sampling", "presets"])?;
         let mut sampling = BTreeMap::new();
         if let Some(node) = root.opt("sampling")? {
@@ -91,7 +96,9 @@ impl SamplingSpec {
         node.only(&["temperature", "top_k", "top_p"])?;
         let default = Self::default();
         Ok(Self {
-            temperature: node.opt("temperature")?.map_or(Ok(default.temperature), |n| n.number(0.0, 100.0).map(|v| v as f32))?,
+            temperature: node
+                .opt("temperature")?
+                .map_or(Ok(default.temperature), |n| n.number(0.0, 100.0).map(|v| v as f32))?,
             top_k: node.opt("top_k")?.map_or(Ok(default.top_k), |n| n.size(0, u32::MAX))?,
             top_p: node.opt("top_p")?.map_or(Ok(default.top_p), |n| n.number(1e-6, 1.0).map(|v| v as f32))?,
         })

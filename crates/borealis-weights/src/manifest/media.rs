@@ -18,6 +18,8 @@ pub struct Media {
     pub window: u32,
     /// Factor on the time axis of rotary positions; 1 unless given.
     pub time_scale: f32,
+    /// The rows of a block are conditioned on the scene plan directly (`scene_rows`).
+    pub scene_condition: bool,
     /// Indices of the modalities of a block, in the order of their rows.
     pub block: Vec<usize>,
     /// The same indices in the groups that are decided one after another.
@@ -61,8 +63,21 @@ impl Media {
     }
 
     pub(super) fn read(root: &Node<'_>, modalities: &[ModalitySpec]) -> Result<Option<Self>> {
-        let Some(node) = root.opt("media")?.filter(|n| n.entries().map_or(true, |e| !e.is_empty())) else { return Ok(None) };
-        node.only(&["fps", "frames_per_latent", "latent_fps", "window", "block", "groups", "grids", "time_scale", "canvas_cells"])?;
+        let Some(node) = root.opt("media")?.filter(|n| n.entries().map_or(true, |e| !e.is_empty())) else {
+            return Ok(None);
+        };
+        node.only(&[
+            "fps",
+            "frames_per_latent",
+            "latent_fps",
+            "window",
+            "block",
+            "groups",
+            "grids",
+            "time_scale",
+            "canvas_cells",
+            "scene_condition",
+        ])?;
         let fps = node.get("fps")?.u32(1, 240)?;
         let frames_per_latent = node.get("frames_per_latent")?.u32(1, 240)?;
         let latent_node = node.get("latent_fps")?;
@@ -78,17 +93,33 @@ impl Media {
         };
         let window = node.get("window")?.u32(1, 1 << 16)?;
         let time_scale = node.opt("time_scale")?.map_or(Ok(1.0), |n| n.number(-1e6, 1e6))? as f32;
+        let scene_condition = node.opt("scene_condition")?.map_or(Ok(false), |n| n.boolean())?;
         let grids = read_grids(&node.get("grids")?)?;
         let canvas_cells = match node.opt("canvas_cells")? {
             Some(n) => canvas(&n, &grids, modalities)?,
             None => BTreeMap::new(),
         };
-        Ok(Some(Self { fps, frames_per_latent, latent_fps, window, time_scale, block, groups, grids, canvas_cells }))
+        Ok(Some(Self {
+            fps,
+            frames_per_latent,
+            latent_fps,
+            window,
+            time_scale,
+            scene_condition,
+            block,
+            groups,
+            grids,
+            canvas_cells,
+        }))
     }
 }
 
 /// The cells of each grid: as many as its positions hold, less than one position fewer on each side.
-fn canvas(node: &Node<'_>, grids: &BTreeMap<String, Grid>, modalities: &[ModalitySpec]) -> Result<BTreeMap<String, Grid>> {
+fn canvas(
+    node: &Node<'_>,
+    grids: &BTreeMap<String, Grid>,
+    modalities: &[ModalitySpec],
+) -> Result<BTreeMap<String, Grid>> {
     let cells = read_grids(node)?;
     let side = modalities.iter().find(|m| m.name == "video").map_or(1, |m| m.slots.isqrt());
     for (ratio, grid) in grids {
@@ -96,7 +127,8 @@ fn canvas(node: &Node<'_>, grids: &BTreeMap<String, Grid>, modalities: &[Modalit
             return Err(node.missing(ratio, "every ratio of media.grids has one: add it"));
         };
         if (c.height.div_ceil(side), c.width.div_ceil(side)) != (grid.height, grid.width) {
-            let what = format!("in squares of {side} x {side} cells must make the grid [{}, {}]", grid.height, grid.width);
+            let what =
+                format!("in squares of {side} x {side} cells must make the grid [{}, {}]", grid.height, grid.width);
             return Err(node.get(ratio)?.fail(what));
         }
     }

@@ -107,8 +107,18 @@ const TRANSFORMER_KEYS: [&str; 28] = [
     "tie_word_embeddings",
 ];
 /// Keys of `config.json` that are read here.
-const OWN_KEYS: [&str; 10] =
-    ["vocab_size", "segments", "controls", "row_kinds", "row_features", "modalities", "media", "scene", "modes", "quantization"];
+const OWN_KEYS: [&str; 10] = [
+    "vocab_size",
+    "segments",
+    "controls",
+    "row_kinds",
+    "row_features",
+    "modalities",
+    "media",
+    "scene",
+    "modes",
+    "quantization",
+];
 
 impl Manifest {
     /// Reads and checks `config.json` and `generation_config.json` (defaults without it).
@@ -132,10 +142,15 @@ impl Manifest {
         let media = Media::read(&root, &modalities)?;
         modality::check_media(&root, &modalities, media.as_ref())?;
         let row_features = Features::read(&root, &modalities)?;
-        let scene = Scene::read(&root, &segments)?;
+        let scene = Scene::read(&root, &segments, &modalities)?;
         let modes = prompt::modes(&root, &controls, &scene)?;
         let empty = Value::Object(serde_json::Map::new());
-        let generation = Generation::read(&Node::root(GENERATION, generation.unwrap_or(&empty)), &modalities, &segments, media.as_ref())?;
+        let generation = Generation::read(
+            &Node::root(GENERATION, generation.unwrap_or(&empty)),
+            &modalities,
+            &segments,
+            media.as_ref(),
+        )?;
         let quantization = Quantization::read(&root)?;
         let transformer = config.clone();
         Ok(Self {

@@ -98,18 +98,28 @@ pub(super) fn read(root: &Node<'_>, vocab_size: u32, segments: &[Segment]) -> Re
 
 fn read_one(node: &Node<'_>, vocab_size: u32, segments: &[Segment]) -> Result<ModalitySpec> {
     node.only(&["name", "slots", "codes", "predict", "copy_gate", "offset", "plan", "condition"])?;
-    let predict = node.get("predict")?.choice(&[("one", Predict::One), ("parallel", Predict::Parallel), ("depth", Predict::Depth)])?;
+    let predict = node.get("predict")?.choice(&[
+        ("one", Predict::One),
+        ("parallel", Predict::Parallel),
+        ("depth", Predict::Depth),
+    ])?;
     let slots = node.opt("slots")?.map_or(Ok(1), |n| n.size(1, 256))?;
     let codes = codes(&node.get("codes")?, predict, vocab_size, segments)?;
     if predict == Predict::One && (slots != 1 || codes.len() != 1) {
-        let what = format!("is for one slot of one code, here are {slots} of {}: use \"parallel\" or \"depth\"", codes.len());
+        let what =
+            format!("is for one slot of one code, here are {slots} of {}: use \"parallel\" or \"depth\"", codes.len());
         return Err(node.get("predict")?.fail(what));
     }
     let copy_gate = node.opt("copy_gate")?.map_or(Ok(false), |n| n.boolean())?;
     if copy_gate && predict != Predict::Parallel {
         return Err(node.get("copy_gate")?.fail("is for modalities with predict \"parallel\""));
     }
-    let plans = [("raster", PlanKind::Raster), ("row", PlanKind::Row), ("wavefront", PlanKind::Wavefront), ("frame", PlanKind::Frame)];
+    let plans = [
+        ("raster", PlanKind::Raster),
+        ("row", PlanKind::Row),
+        ("wavefront", PlanKind::Wavefront),
+        ("frame", PlanKind::Frame),
+    ];
     Ok(ModalitySpec {
         name: node.get("name")?.string()?.to_string(),
         slots,
@@ -130,10 +140,16 @@ fn codes(list: &Node<'_>, predict: Predict, vocab_size: u32, segments: &[Segment
         let (start, size) = (node.get("start")?, node.get("size")?);
         let range = CodeRange { start: start.u32(0, vocab_size - 1)?, size: size.u32(1, vocab_size)? };
         if range.size > vocab_size - range.start {
-            return Err(size.fail(format!("must be at most {}: the vocabulary ends at {vocab_size}", vocab_size - range.start)));
+            return Err(
+                size.fail(format!("must be at most {}: the vocabulary ends at {vocab_size}", vocab_size - range.start))
+            );
         }
         if predict != Predict::One && !segments.iter().any(|s| s.holds(range.start, range.size)) {
-            return Err(size.fail(format!("the range {} to {} must lie inside one segment", range.start, range.end() - 1)));
+            return Err(size.fail(format!(
+                "the range {} to {} must lie inside one segment",
+                range.start,
+                range.end() - 1
+            )));
         }
         codes.push(range);
     }

@@ -1,6 +1,6 @@
 //! The scene plan and the modes (`weights.md`, section 5).
 
-use super::Segment;
+use super::{ModalitySpec, Predict, Segment};
 use crate::Result;
 use crate::json::Node;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub(crate) const MODES: [&str; 7] =
     ["text_to_image", "text_to_video", "image_to_video", "edit_image", "edit_video", "extend", "reference"];
 
 impl Scene {
-    pub(super) fn read(root: &Node<'_>, segments: &[Segment]) -> Result<Self> {
+    pub(super) fn read(root: &Node<'_>, segments: &[Segment], modalities: &[ModalitySpec]) -> Result<Self> {
         let Some(node) = root.opt("scene")? else { return Ok(Self::default()) };
         node.only(&["fields"])?;
         let Some(list) = node.opt("fields")? else { return Ok(Self::default()) };
@@ -65,8 +65,19 @@ impl Scene {
                 return Err(root.get("segments")?.fail("must have a segment \"scene\", there is a scene plan"));
             };
             if !segment.holds(field.start, field.size) {
-                let what = format!("{} ids from it must lie in segment \"scene\", {} to {}", field.size, segment.start, segment.end() - 1);
+                let what = format!(
+                    "{} ids from it must lie in segment \"scene\", {} to {}",
+                    field.size,
+                    segment.start,
+                    segment.end() - 1
+                );
                 return Err(node.get("start")?.fail(what));
+            }
+            // A field's id is the prediction of a text row.
+            let reach =
+                |m: &ModalitySpec| m.codes[0].start <= field.start && field.start + field.size <= m.codes[0].end();
+            if !modalities.iter().any(|m| m.name == "text" && m.predict == Predict::One && reach(m)) {
+                return Err(node.get("start")?.fail("must be among the ids that modality \"text\" predicts"));
             }
             if fields.iter().any(|f| f.name == field.name) {
                 return Err(name.fail("must be unique: another field has this name"));
@@ -78,7 +89,11 @@ impl Scene {
 }
 
 /// The modes; their controls and those that every prompt needs must exist.
-pub(super) fn modes(root: &Node<'_>, controls: &BTreeMap<String, u32>, scene: &Scene) -> Result<BTreeMap<String, Mode>> {
+pub(super) fn modes(
+    root: &Node<'_>,
+    controls: &BTreeMap<String, u32>,
+    scene: &Scene,
+) -> Result<BTreeMap<String, Mode>> {
     let Some(node) = root.opt("modes")? else { return Ok(BTreeMap::new()) };
     node.only(&MODES)?;
     let mut modes = BTreeMap::new();

@@ -44,7 +44,9 @@ pub(super) fn segments(root: &Node<'_>, vocab_size: u32) -> Result<Vec<Segment>>
             return Err(node.get("name")?.fail("must be unique: another segment has this name"));
         }
         if segment.start != end {
-            return Err(node.get("start")?.fail(format!("must be {end}, right after {before}: segments may not overlap or leave a gap")));
+            return Err(node
+                .get("start")?
+                .fail(format!("must be {end}, right after {before}: segments may not overlap or leave a gap")));
         }
         end = segment.end();
         before = format!("segment \"{}\"", segment.name);
@@ -66,7 +68,11 @@ pub(super) fn controls(root: &Node<'_>, segments: &[Segment]) -> Result<BTreeMap
             return Err(root.get("segments")?.fail("must have a segment \"control\", there are control tokens"));
         };
         if !segment.holds(id, 1) {
-            return Err(node.fail(format!("must lie in segment \"control\", {} to {}", segment.start, segment.end() - 1)));
+            return Err(node.fail(format!(
+                "must lie in segment \"control\", {} to {}",
+                segment.start,
+                segment.end() - 1
+            )));
         }
         if let Some(other) = names.insert(id, name) {
             return Err(node.fail(format!("is also the id of control \"{other}\": ids must differ")));

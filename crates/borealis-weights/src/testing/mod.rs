@@ -105,7 +105,8 @@ impl CheckpointBuilder {
 
     fn mark_quantised(mut self, folder: &str) -> Self {
         let name = if folder.is_empty() { "config.json".into() } else { format!("{folder}/config.json") };
-        let mut config: Value = self.files.get(&name).and_then(|b| serde_json::from_slice(b).ok()).unwrap_or_else(|| json!({}));
+        let mut config: Value =
+            self.files.get(&name).and_then(|b| serde_json::from_slice(b).ok()).unwrap_or_else(|| json!({}));
         config["quantization"] = json!({"format": "int8", "group": 64});
         self.files.insert(name, config.to_string().into_bytes());
         self
@@ -123,7 +124,8 @@ impl CheckpointBuilder {
             let mut map = BTreeMap::new();
             for shard in 0..self.shards {
                 let name = format!("model-{:05}-of-{:05}.safetensors", shard + 1, self.shards);
-                let part: Vec<_> = set.iter().enumerate().filter(|(i, _)| i % self.shards == shard).map(|(_, t)| t).collect();
+                let part: Vec<_> =
+                    set.iter().enumerate().filter(|(i, _)| i % self.shards == shard).map(|(_, t)| t).collect();
                 map.extend(part.iter().map(|(tensor, _)| ((*tensor).clone(), name.clone())));
                 files.insert(name, file_of(part.into_iter())?);
             }
@@ -158,7 +160,8 @@ impl CheckpointBuilder {
 }
 
 fn file_of<'a>(set: impl Iterator<Item = (&'a String, &'a Stored)>) -> io::Result<Vec<u8>> {
-    let views: Result<Vec<_>, _> = set.map(|(n, t)| TensorView::new(t.dtype, t.shape.clone(), &t.data).map(|v| (n, v))).collect();
+    let views: Result<Vec<_>, _> =
+        set.map(|(n, t)| TensorView::new(t.dtype, t.shape.clone(), &t.data).map(|v| (n, v))).collect();
     views.and_then(|v| serialize(v, None)).map_err(io::Error::other)
 }
 
