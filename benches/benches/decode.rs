@@ -61,6 +61,7 @@ fn batch(config: &ModelConfig, rows: usize) -> Batch {
             kind: None,
             codes: Some(codes),
             condition: None,
+            scene: None,
             features,
             position,
             slot: end - 1,

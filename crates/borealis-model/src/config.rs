@@ -63,7 +63,8 @@ impl SceneRows {
     }
 
     fn read(manifest: &Manifest) -> Option<Self> {
-        let segment = manifest.segment("scene").filter(|_| manifest.media.as_ref().is_some_and(|m| m.scene_condition))?;
+        let segment =
+            manifest.segment("scene").filter(|_| manifest.media.as_ref().is_some_and(|m| m.scene_condition))?;
         Some(Self { start: segment.start, size: segment.size, fields: manifest.scene.fields.len() })
     }
 }

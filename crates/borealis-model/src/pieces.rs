@@ -54,7 +54,17 @@ mod tests {
 
     fn row(slot: u32, start: u32, end: u32) -> Row {
         let sees = Span { prefix: (0, 0), recent: (start, end) };
-        Row { modality: 0, kind: None, codes: None, condition: None, scene: None, features: None, position: [0.0; 3], slot, sees }
+        Row {
+            modality: 0,
+            kind: None,
+            codes: None,
+            condition: None,
+            scene: None,
+            features: None,
+            position: [0.0; 3],
+            slot,
+            sees,
+        }
     }
 
     #[test]

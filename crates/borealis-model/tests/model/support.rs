@@ -88,7 +88,17 @@ impl<'a> Rows<'a> {
             at
         });
         let kind = (self.config.row_kinds > 0).then(|| dice.below(self.config.row_kinds as u32));
-        self.batch.rows.push(Row { modality: m, kind, codes, condition: None, scene: None, features, position, slot, sees });
+        self.batch.rows.push(Row {
+            modality: m,
+            kind,
+            codes,
+            condition: None,
+            scene: None,
+            features,
+            position,
+            slot,
+            sees,
+        });
         self.batch.rows.len() - 1
     }
 
