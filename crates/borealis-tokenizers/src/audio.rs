@@ -29,8 +29,7 @@ impl AudioTokenizer {
     pub fn load(config: &[u8], tensors: &TensorSet) -> Result<Self> {
         let config = AudioConfig::parse(config)?;
         let groups = config.analysis.pool_edges.len() - 1;
-        let codebooks =
-            tensors.expect_f32("codebooks", &[config.codebooks, config.codebook_size, config.vector()])?;
+        let codebooks = tensors.expect_f32("codebooks", &[config.codebooks, config.codebook_size, config.vector()])?;
         let templates = tensors.expect_f32("templates", &[config.carriers(), groups])?;
         tensors.check_all_used()?;
         Ok(Self { bank: Bank::new(&config), fit: Fit::new(&config, templates), codebooks, config })

@@ -64,7 +64,11 @@ impl Bank {
             }
             let slope = to[k] - from[k];
             let (a, b) = (from[k] + slope * t0, slope * dt);
-            if k < self.tones { self.add_tone(k, a, b, start, out) } else { self.add_noise(k - self.tones, a, b, start, out) }
+            if k < self.tones {
+                self.add_tone(k, a, b, start, out)
+            } else {
+                self.add_noise(k - self.tones, a, b, start, out)
+            }
         }
     }
 

@@ -118,13 +118,19 @@ impl AudioConfig {
             }
         }
         if !self.frame_samples.is_multiple_of(2 * self.subframes) {
-            return bad("frame_samples", format!("is {}: sub-frames must have an even number of samples", self.frame_samples));
+            return bad(
+                "frame_samples",
+                format!("is {}: sub-frames must have an even number of samples", self.frame_samples),
+            );
         }
         if self.carriers() == 0 {
             return bad("tones", "is 0 and so is bands: there must be a carrier".into());
         }
         if self.lead_in >= self.latent_samples() {
-            return bad("lead_in", format!("is {}: must be below {} (one latent frame)", self.lead_in, self.latent_samples()));
+            return bad(
+                "lead_in",
+                format!("is {}: must be below {} (one latent frame)", self.lead_in, self.latent_samples()),
+            );
         }
         let nyquist = f64::from(self.sample_rate) / 2.0;
         let [low, high] = self.band_hertz;

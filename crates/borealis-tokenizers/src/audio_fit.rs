@@ -20,8 +20,9 @@ pub(crate) struct Fit {
     carriers: usize,
     iterations: usize,
     max_sharpening: f32,
-    /// `[carriers, groups]`.
+    /// `[carriers, groups]`, and `[groups, carriers]`.
     templates: Vec<f32>,
+    transposed: Vec<f32>,
     /// Sum of each template plus the regularisation.
     scale: Vec<f32>,
     /// How the analysis window weighs the power of neighbouring sub-frames.
@@ -51,6 +52,7 @@ impl Fit {
             iterations: config.analysis.iterations,
             max_sharpening: config.analysis.max_sharpening,
             scale: templates.chunks(groups).map(|t| t.iter().sum::<f32>() + 1e-6 + 0.02).collect(),
+            transposed: (0..groups).flat_map(|b| templates.iter().skip(b).step_by(groups)).copied().collect(),
             templates,
             smear: smear.into_iter().map(|w| w / total).collect(),
             fft: FftPlanner::new().plan_fft_forward(n),
@@ -68,7 +70,7 @@ impl Fit {
         let mut out = vec![0.0; frames * self.carriers];
         let mut power = vec![[0.0; LANES]; self.groups()];
         let mut gains = vec![[0.0; LANES]; self.carriers];
-        let mut model = vec![[0.0; LANES]; self.groups()];
+        let mut ratio = vec![[0.0; LANES]; self.groups()];
         let mut spectrum = vec![Complex::default(); self.window.len()];
         let mut scratch = vec![Complex::default(); self.fft.get_inplace_scratch_len()];
         for first in (0..frames).step_by(LANES) {
@@ -76,7 +78,7 @@ impl Fit {
             for lane in 0..lanes {
                 self.pooled_power(samples, first + lane, lane, &mut spectrum, &mut scratch, &mut power);
             }
-            self.solve(&power, &mut gains, &mut model);
+            self.solve(&power, &mut gains, &mut ratio);
             for lane in 0..lanes {
                 let row = &mut out[(first + lane) * self.carriers..][..self.carriers];
                 for (y, g) in row.iter_mut().zip(&gains) {
@@ -89,7 +91,12 @@ impl Fit {
 
     /// Power of the spectrum around sub-frame `frame`, by groups of bins, into one lane.
     fn pooled_power(
-        &self, samples: &[f32], frame: usize, lane: usize, spectrum: &mut [Complex<f32>], scratch: &mut [Complex<f32>],
+        &self,
+        samples: &[f32],
+        frame: usize,
+        lane: usize,
+        spectrum: &mut [Complex<f32>],
+        scratch: &mut [Complex<f32>],
         power: &mut [Lanes],
     ) {
         let n = self.window.len();
@@ -115,28 +122,18 @@ impl Fit {
     }
 
     /// `g *= (P / (g T)) T^t / scale`, [`LANES`] sub-frames at once.
-    fn solve(&self, power: &[Lanes], gains: &mut [Lanes], model: &mut [Lanes]) {
-        let groups = self.groups();
+    fn solve(&self, power: &[Lanes], gains: &mut [Lanes], ratio: &mut [Lanes]) {
         gains.fill([1e-3; LANES]);
         for _ in 0..self.iterations {
-            model.fill([0.0; LANES]);
-            for (g, template) in gains.iter().zip(self.templates.chunks_exact(groups)) {
-                for (m, t) in model.iter_mut().zip(template) {
-                    for l in 0..LANES {
-                        m[l] += g[l] * t;
-                    }
-                }
+            for ((m, p), template) in ratio.iter_mut().zip(power).zip(self.transposed.chunks_exact(self.carriers)) {
+                let model = weigh(gains, template);
+                *m = std::array::from_fn(|l| p[l] / (model[l] + 1e-9));
             }
-            for (m, p) in model.iter_mut().zip(power) {
-                for l in 0..LANES {
-                    m[l] = p[l] / (m[l] + 1e-9);
-                }
-            }
-            for ((g, template), scale) in gains.iter_mut().zip(self.templates.chunks_exact(groups)).zip(&self.scale) {
-                let sum = weigh(model, template);
-                for l in 0..LANES {
-                    g[l] = g[l] * sum[l] / scale;
-                }
+            for ((g, template), scale) in
+                gains.iter_mut().zip(self.templates.chunks_exact(self.groups())).zip(&self.scale)
+            {
+                let sum = weigh(ratio, template);
+                *g = std::array::from_fn(|l| g[l] * sum[l] / scale);
             }
         }
     }
@@ -159,20 +156,20 @@ impl Fit {
     }
 }
 
-/// Sum over groups of `ratio * template`; two chains of additions hide their latency.
-fn weigh(ratio: &[Lanes], template: &[f32]) -> Lanes {
+/// Sum of `values[i] * weights[i]`, kept in registers; two chains of additions hide their latency.
+fn weigh(values: &[Lanes], weights: &[f32]) -> Lanes {
     let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
-    let mut pairs = ratio.chunks_exact(2);
-    let mut values = template.chunks_exact(2);
-    for (r, t) in pairs.by_ref().zip(values.by_ref()) {
+    let (pairs, rest) = values.as_chunks::<2>();
+    let (weight_pairs, weight_rest) = weights.as_chunks::<2>();
+    for (v, w) in pairs.iter().zip(weight_pairs) {
         for l in 0..LANES {
-            even[l] += r[0][l] * t[0];
-            odd[l] += r[1][l] * t[1];
+            even[l] += v[0][l] * w[0];
+            odd[l] += v[1][l] * w[1];
         }
     }
-    for (r, t) in pairs.remainder().iter().zip(values.remainder()) {
+    for (v, w) in rest.iter().zip(weight_rest) {
         for l in 0..LANES {
-            even[l] += r[l] * t;
+            even[l] += v[l] * w;
         }
     }
     std::array::from_fn(|l| even[l] + odd[l])

@@ -114,7 +114,14 @@ impl StreamDecoder {
     ///
     /// # Errors
     /// For an impossible output size, or an error of the device.
-    pub fn with_video(mut self, codec: &dyn VideoCodec, layout: CodeLayout, grid: Grid, spec: FrameSpec, frames: usize) -> Result<Self> {
+    pub fn with_video(
+        mut self,
+        codec: &dyn VideoCodec,
+        layout: CodeLayout,
+        grid: Grid,
+        spec: FrameSpec,
+        frames: usize,
+    ) -> Result<Self> {
         self.pictures = Some(Pictures { stream: codec.stream(grid, spec)?, layout, grid, wanted: frames });
         Ok(self)
     }

@@ -6,11 +6,11 @@ use borealis_kernels::Backend;
 use borealis_media::{Frame, Rect};
 use borealis_weights::TensorSet;
 
+use crate::Result;
 use crate::video_config::{Grid, VideoConfig};
 use crate::video_decoder::{Decoder, FrameSpec, VideoStream};
 use crate::video_encoder::{Encoder, EncoderRun, at_analysis_scale};
 use crate::video_layers::Loader;
-use crate::Result;
 
 /// The video tokenizer on a device: weights only, shared by all clips.
 ///
@@ -25,7 +25,10 @@ pub struct VideoTokenizer<B: Backend> {
 
 impl<B: Backend> std::fmt::Debug for VideoTokenizer<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VideoTokenizer").field("backend", &self.backend.name()).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("VideoTokenizer")
+            .field("backend", &self.backend.name())
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 

@@ -109,7 +109,11 @@ pub struct VideoStream<B: Backend> {
 
 impl<B: Backend> std::fmt::Debug for VideoStream<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VideoStream").field("grid", &self.grid).field("spec", &self.spec).field("latents", &self.latents).finish()
+        f.debug_struct("VideoStream")
+            .field("grid", &self.grid)
+            .field("spec", &self.spec)
+            .field("latents", &self.latents)
+            .finish()
     }
 }
 

@@ -1,11 +1,11 @@
 //! Pictures to codes.
 
 use borealis_kernels::Backend;
-use borealis_media::{Filter, Frame, Rect};
+use borealis_media::{Filter, Frame, PixelFormat, Rect};
 
-use crate::{Result, TokenizerError};
 use crate::video_config::{Grid, VideoConfig};
 use crate::video_layers::{Block, Conv, Loader, Norm, Past, Scratch, TimeMix};
+use crate::{Result, TokenizerError};
 
 /// The encoder's weights.
 pub(crate) struct Encoder<B: Backend> {
@@ -149,6 +149,14 @@ pub(crate) fn at_analysis_scale(frame: &Frame, crop: Rect, grid: &Grid) -> Resul
         let (w, h) = (frame.width as usize, frame.height as usize);
         return Err(TokenizerError::size("picture", w, h, "must contain the rectangle that is cut out of it"));
     }
-    let (h, w) = grid.picture;
-    Ok(frame.to_rgb8().crop(crop).resize(w as u32, h as u32, Filter::Auto))
+    let (height, width) = (grid.picture.0 as u32, grid.picture.1 as u32);
+    let shrink = |source: &Frame| {
+        let whole = (crop.width, crop.height) == (source.width, source.height);
+        if whole {
+            source.resize(width, height, Filter::Auto)
+        } else {
+            source.crop(crop).resize(width, height, Filter::Auto)
+        }
+    };
+    Ok(if frame.format == PixelFormat::Rgb8 { shrink(frame) } else { shrink(&frame.to_rgb8()) })
 }

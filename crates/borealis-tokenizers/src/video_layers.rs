@@ -26,7 +26,14 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     /// `<name>.weight` `[outputs, inputs, kernel, kernel]` and `<name>.bias`.
-    pub(crate) fn conv(&self, name: &str, inputs: usize, outputs: usize, kernel: usize, stride: usize) -> Result<Conv<B>> {
+    pub(crate) fn conv(
+        &self,
+        name: &str,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+    ) -> Result<Conv<B>> {
         let w = self.tensors.expect_f32(&format!("{name}.weight"), &[outputs, inputs, kernel, kernel])?;
         let bias = self.tensors.expect_f32(&format!("{name}.bias"), &[outputs])?;
         // [out, in, ky, kx] -> [out, ky, kx, in], the order of Backend::patches.
@@ -92,10 +99,22 @@ pub(crate) struct Conv<B: Backend> {
 impl<B: Backend> Conv<B> {
     /// `x`: `[h * w, inputs]` -> `out`: `[h * w / stride^2, outputs]` (added to it when `accumulate`); `columns` holds the patches.
     pub(crate) fn apply(
-        &self, b: &B, x: &B::Buffer, (h, w): (usize, usize), columns: &mut B::Buffer, accumulate: bool, out: &mut B::Buffer,
+        &self,
+        b: &B,
+        x: &B::Buffer,
+        (h, w): (usize, usize),
+        columns: &mut B::Buffer,
+        accumulate: bool,
+        out: &mut B::Buffer,
     ) -> Result<()> {
         let p = Patches {
-            n: 1, h, w, c: self.inputs, kernel: self.kernel, stride: self.stride, pad: (self.kernel - 1) / 2,
+            n: 1,
+            h,
+            w,
+            c: self.inputs,
+            kernel: self.kernel,
+            stride: self.stride,
+            pad: (self.kernel - 1) / 2,
         };
         let (oh, ow) = p.out();
         if self.kernel == 1 && self.stride == 1 {
@@ -170,7 +189,14 @@ pub(crate) struct TimeMix<B: Backend> {
 
 impl<B: Backend> TimeMix<B> {
     /// Mixes `x` into `out`; afterwards `state.features` are those of `x`.
-    pub(crate) fn apply(&self, b: &B, x: &mut B::Buffer, rows: usize, state: &mut Past<B>, out: &mut B::Buffer) -> Result<()> {
+    pub(crate) fn apply(
+        &self,
+        b: &B,
+        x: &mut B::Buffer,
+        rows: usize,
+        state: &mut Past<B>,
+        out: &mut B::Buffer,
+    ) -> Result<()> {
         b.matmul(x, rows, &self.now, None, false, out)?;
         let before = if state.is_first { &*x } else { &state.features };
         b.matmul(before, rows, &self.before, None, true, out)?;

@@ -86,7 +86,8 @@ fn check_video<B: Backend>(backend: B) {
 
     // Frame 5, the first of latent frame 2, four times as large; eight bits a colour.
     let (wide, tall) = (4 * w as usize, 4 * h as usize);
-    let mut stream = tokenizer.decoder(grid, FrameSpec { width: wide, height: tall, format: PixelFormat::Rgb8 }).unwrap();
+    let mut stream =
+        tokenizer.decoder(grid, FrameSpec { width: wide, height: tall, format: PixelFormat::Rgb8 }).unwrap();
     let mut enlarged = Vec::new();
     for codes in &latents {
         stream.push(codes, |frame| enlarged.push(frame.data)).unwrap();
@@ -155,8 +156,10 @@ fn a_stream_gives_exactly_what_was_asked_for() {
             out.extend(stream.push_audio(&books.ids(&codes).unwrap()).unwrap());
         }
         out.extend(stream.finish());
-        let frames: Vec<Frame> = out.iter().filter_map(|o| if let Output::Frame(f) = o { Some(f.clone()) } else { None }).collect();
-        let samples: Vec<f32> = out.iter().flat_map(|o| if let Output::Pcm(s) = o { s.clone() } else { Vec::new() }).collect();
+        let frames: Vec<Frame> =
+            out.iter().filter_map(|o| if let Output::Frame(f) = o { Some(f.clone()) } else { None }).collect();
+        let samples: Vec<f32> =
+            out.iter().flat_map(|o| if let Output::Pcm(s) = o { s.clone() } else { Vec::new() }).collect();
         (frames, samples)
     };
     let (frames, samples) = decode(8, 3);
