@@ -23,12 +23,22 @@ from borealis_recipe.training import losses, total
 # mode: share of batches, batch size, kinds of records that serve it
 MODES = {
     "text_to_image": (0.10, 28, ("image", "edit_image")),
-    "text_to_video": (0.56, 16, ("clip",)),
+    "text_to_video": (0.56, 20, ("clip",)),
     "image_to_video": (0.12, 10, ("clip",)),
     "extend": (0.05, 7, ("clip",)),
     "edit_image": (0.12, 20, ("edit_image",)),
     "edit_video": (0.03, 6, ("edit_video",)),
     "reference": (0.02, 20, ("image",)),
+}
+# Shares of the last phase, when scenes and states are learnt and drawing is not.
+DRAWING = {
+    "text_to_image": 0.03,
+    "text_to_video": 0.77,
+    "image_to_video": 0.06,
+    "extend": 0.03,
+    "edit_image": 0.08,
+    "edit_video": 0.01,
+    "reference": 0.02,
 }
 BLOCKS = 5
 
@@ -67,17 +77,21 @@ class Pool:
         return r.sample(merged, min(batch, len(merged)))
 
 
-def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | None = None, size: int | None = None):
+def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | None = None, size: int | None = None, drawing: bool = False):
+    """A random batch; `drawing` spends most rows on objects: other shares, hardly any captions and states."""
     while True:
-        name = mode or r.choices(list(MODES), [m[0] for m in MODES.values()])[0]
+        shares = DRAWING if drawing else {k: m[0] for k, m in MODES.items()}
+        name = mode or r.choices(list(shares), list(shares.values()))[0]
         records = pool.draw(name, size or MODES[name][1], r)
         if len(records) < 2:
             continue
         blocks = 1 if name == "text_to_image" else BLOCKS
         given = r.choice((2, 3))  # source latents of an extension
         samples = [make_sample(record, name, r, blocks, given) for record in records]
-        full = r.random() < 0.15
-        return name, collate(samples, tokenizer, r, rows=99 if full else 12)
+        full = r.random() < (0.05 if drawing else 0.15)
+        silent = drawing and name == "text_to_video" and r.random() < 0.75
+        rows, states = (10, 2) if drawing else (12, 8)
+        return name, collate(samples, tokenizer, r, rows=99 if full else rows, drop=1.0 if silent else 0.05, states=states)
 
 
 def meet(model: bm.Borealis, folder: Path, rank: int, turn: int, patience: float = 20.0) -> None:
@@ -110,6 +124,8 @@ def main() -> None:
     a.add_argument("--decay", type=float, default=0.5, help="share of the run over which the rates fall to zero")
     a.add_argument("--seed", type=int, default=0)
     a.add_argument("--mode", help="train on one mode only")
+    a.add_argument("--drawing", action="store_true", help="the last phase: most rows on objects")
+    a.add_argument("--muon-steps", type=int, default=3)
     a.add_argument("--meet", type=Path, help="folder in which two trainers exchange weights every 10 steps")
     a.add_argument("--rank", type=int, default=0)
     o = a.parse_args()
@@ -120,7 +136,7 @@ def main() -> None:
     hidden = [p for n, p in model.named_parameters() if ".layers." in n and p.dim() >= 2 and "mlp.gate" not in n]
     chosen = {id(p) for p in hidden}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    muon = Muon(hidden, lr=o.muon_lr, steps=3)
+    muon = Muon(hidden, lr=o.muon_lr, steps=o.muon_steps)
     adam = torch.optim.Adam(rest, lr=o.lr, betas=(0.9, 0.97))
     step, spent, average = 0, 0.0, None
     resume = o.out / "transformer.pt"
@@ -152,7 +168,7 @@ def main() -> None:
             refreshed = time.time()
         rate = min(1, (step + 1) / 30) * (0.02 + 0.98 * min(1, (1 - done) / o.decay))
         adam.param_groups[0]["lr"], muon.param_groups[0]["lr"] = o.lr * rate, o.muon_lr * rate
-        mode, batch = make_batch(pool, tokenizer, r, o.mode)
+        mode, batch = make_batch(pool, tokenizer, r, o.mode, drawing=o.drawing)
         parts = losses(model, batch)
         model.zero_grad(set_to_none=True)
         total(parts).backward()
@@ -168,7 +184,7 @@ def main() -> None:
                 if average is None:
                     average = {k: v.clone() for k, v in live.items()}
                 else:
-                    pull = max(0.008, 1 / (1 + step / 4))
+                    pull = max(0.04, 1 / (1 + step / 4))
                     for key, v in live.items():
                         average[key].lerp_(v, pull)
         for key, v in parts.items():

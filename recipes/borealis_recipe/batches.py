@@ -20,7 +20,6 @@ from .layout import CONTROL, KIND
 from .records import Record, randomise_phase
 
 LAST_LATENT = 90  # 15 s
-STATE_ROWS = 8
 
 
 @dataclass
@@ -164,9 +163,9 @@ class Batch:
     aspect: str
 
 
-def _state_pairs(s: Sample, r: random.Random) -> tuple[np.ndarray, np.ndarray]:
-    """STATE_ROWS transitions [N, 2, 8]; the first is the opening one (input -1)."""
-    at = np.array([s.first] + [r.randrange(s.first, max(LAST_LATENT, s.first + 1)) for _ in range(STATE_ROWS - 1)])
+def _state_pairs(s: Sample, r: random.Random, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` transitions [N, 2, 8]; the first is the opening one (input -1)."""
+    at = np.array([s.first] + [r.randrange(s.first, max(LAST_LATENT, s.first + 1)) for _ in range(count - 1)])
     given = world.states(s.scene, at, s.aspect)
     after = world.states(s.scene, at + 1, s.aspect)
     after[0] = given[0]
@@ -195,11 +194,11 @@ def choose_rows(block: Block, aspect: str, count: int, r: random.Random) -> list
     rest = torch.nonzero(~hot).flatten().tolist()
     r.shuffle(first)
     r.shuffle(rest)
-    take = first[: count - 4]
-    return sorted((take + rest + first[count - 4 :])[:count])
+    take = first[: count - 2]
+    return sorted((take + rest + first[count - 2 :])[:count])
 
 
-def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows: int, drop: float = 0.05) -> Batch:
+def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows: int, drop: float = 0.05, states: int = 8) -> Batch:
     """Samples of one mode, one aspect, equal sources and equally many blocks -> a batch."""
     aspect = samples[0].aspect
     prompts, sources = [], samples[0].sources
@@ -254,7 +253,7 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
         parts["svf"].append(layout.video_features(aspect, t, None).flatten(0, 1) if blocks else torch.zeros(0, f))
         t = torch.tensor([x[0] for x in sound_blocks])
         parts["saf"].append(layout.time_features(t) if sound_blocks else torch.zeros(0, f))
-    pairs = [_state_pairs(s, r) for s in samples]
+    pairs = [_state_pairs(s, r, states) for s in samples]
     k = min(len(s.blocks) for s in samples)
     m = min(rows, g)
     shape = (b, k)
