@@ -149,10 +149,14 @@ impl<B: Backend> Model<B> {
         batch.check(&self.config, cache.slots())?;
         self.reset_depth(&mut cache.scratch);
         head::layout(&self.config, batch, out);
-        for piece in pieces::cut(&batch.rows, cache.scratch.max_rows)? {
-            self.embed(batch, piece.clone(), &mut cache.scratch)?;
-            self.layers(batch, piece.clone(), cache, trace.as_deref_mut())?;
-            self.head(batch, piece, &mut cache.scratch, out)?;
+        let mut start = 0;
+        for end in pieces::cuts(&batch.rows, cache.scratch.max_rows)?.into_iter().chain([batch.rows.len()]) {
+            if start < end {
+                self.embed(batch, start..end, &mut cache.scratch)?;
+                self.layers(batch, start..end, cache, trace.as_deref_mut())?;
+                self.head(batch, start..end, &mut cache.scratch, out)?;
+            }
+            start = end;
         }
         Ok(())
     }

@@ -1,31 +1,26 @@
 //! Cutting a large batch into pieces that fit the buffers, so that the result is that of computing it at once.
 
-use std::ops::Range;
-
 use crate::batch::Row;
 use crate::error::{ModelError, Result};
 
-/// Ranges of at most `max` rows. A cut lies only where no row before it sees the slot of a row after it.
-pub(crate) fn cut(rows: &[Row], max: usize) -> Result<Vec<Range<usize>>> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Where to cut: row numbers, none when all rows fit. A cut lies only where no row before it sees the slot of a row after it.
+pub(crate) fn cuts(rows: &[Row], max: usize) -> Result<Vec<usize>> {
+    let mut cuts = Vec::new();
     if rows.len() <= max {
-        return Ok(vec![0..rows.len()]);
+        return Ok(cuts);
     }
     let legal = legal_cuts(rows);
-    let mut pieces = Vec::new();
     let mut start = 0;
-    while start < rows.len() {
-        let next = (start + 1..=rows.len()).take_while(|c| c - start <= max).filter(|c| legal[*c]).last();
+    while rows.len() - start > max {
+        let next = (start + 1..=start + max).rev().find(|c| legal[*c]);
         let Some(end) = next else {
             let needed = (start + 1..=rows.len()).find(|c| legal[*c]).unwrap_or(rows.len()) - start;
             return Err(ModelError::TooManyRows { rows: needed, limit: max });
         };
-        pieces.push(start..end);
+        cuts.push(end);
         start = end;
     }
-    Ok(pieces)
+    Ok(cuts)
 }
 
 /// For each c in 0..=n, whether rows before c see no slot that a row from c on writes.
@@ -70,11 +65,11 @@ mod tests {
     #[test]
     fn causal_rows_are_cut_anywhere_and_blocks_only_between() {
         let causal: Vec<Row> = (0..5).map(|i| row(i, 0, i + 1)).collect();
-        assert_eq!(cut(&causal, 2).unwrap(), [0..2, 2..4, 4..5]);
+        assert_eq!(cuts(&causal, 2).unwrap(), [2, 4]);
         let blocks: Vec<Row> = (0..6).map(|i| row(i, 0, i / 3 * 3 + 3)).collect();
-        assert_eq!(cut(&blocks, 4).unwrap(), [0..3, 3..6]);
-        assert_eq!(cut(&blocks, 6).unwrap().len(), 1);
-        let err = cut(&blocks, 2).unwrap_err().to_string();
+        assert_eq!(cuts(&blocks, 4).unwrap(), [3]);
+        assert!(cuts(&blocks, 6).unwrap().is_empty());
+        let err = cuts(&blocks, 2).unwrap_err().to_string();
         assert!(err.starts_with("3 rows see each other"), "{err}");
     }
 }

@@ -1,4 +1,4 @@
-//! The tensors in the table of `weights.md`, section 6, are the tensors that the model asks for, and those that the goldens have.
+//! The tensors in the table of `weights.md`, section 6, are the tensors that the model asks for, and those that our checkpoints have.
 
 use borealis_model::{ModelConfig, tensor_names};
 use borealis_weights::testing::{text_config, tiny_config};
@@ -68,6 +68,7 @@ impl<'a> Scope<'a> {
             ("I", get("moe_intermediate_size")),
             ("F", features),
             ("kinds", config["row_kinds"].as_array().map_or(0, Vec::len)),
+            ("scene", segment(config, "scene")),
             ("heads", get("num_attention_heads")),
             ("kv", get("num_key_value_heads")),
             ("n_shared", get("n_shared_experts")),
@@ -87,7 +88,11 @@ impl<'a> Scope<'a> {
             let digits = f.len() - f.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let (number, letter) = f.split_at(digits);
             let number = number.parse().unwrap_or(1);
-            if letter.is_empty() { number } else { number * self.letters.get(letter).unwrap_or_else(|| panic!("unknown letter {letter}")) }
+            if letter.is_empty() {
+                number
+            } else {
+                number * self.letters.get(letter).unwrap_or_else(|| panic!("unknown letter {letter}"))
+            }
         };
         term.split('*').map(|f| factor(f.trim())).product()
     }
@@ -107,6 +112,7 @@ impl<'a> Scope<'a> {
             "always" => true,
             "unless tie_word_embeddings" => !self.flag("tie_word_embeddings"),
             "row_kinds not empty" => self.letters["kinds"] > 0,
+            "media.scene_condition" => self.config["media"]["scene_condition"] == true,
             "row_features not empty" => self.letters["F"] > 0,
             "embedding_size given" => self.config["embedding_size"].is_u64(),
             "copy_gate" => modality["copy_gate"].as_bool().unwrap_or(false),
@@ -121,12 +127,19 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// Ids of a segment of the vocabulary.
+fn segment(config: &Value, name: &str) -> usize {
+    let all = config["segments"].as_array();
+    all.into_iter().flatten().find(|s| s["name"] == name).and_then(|s| s["size"].as_u64()).unwrap_or(0) as usize
+}
+
 /// `a.{gate,up}.b` -> `a.gate.b`, `a.up.b`; `{i}` stays.
 fn alternatives(name: &str) -> Vec<String> {
     let Some((before, rest)) = name.split_once('{') else { return vec![name.to_string()] };
     let Some((inside, after)) = rest.split_once('}') else { panic!("unbalanced: {name}") };
     let after = alternatives(after);
-    let choices: Vec<String> = if inside == "i" { vec!["{i}".into()] } else { inside.split(',').map(String::from).collect() };
+    let choices: Vec<String> =
+        if inside == "i" { vec!["{i}".into()] } else { inside.split(',').map(String::from).collect() };
     choices.iter().flat_map(|c| after.iter().map(move |a| format!("{before}{c}{a}"))).collect()
 }
 
@@ -216,14 +229,24 @@ fn weights_md_names_the_tensors_that_the_model_asks_for() {
     depth["modalities"][3]["predict"] = json!("depth");
     depth["depth"] = json!({"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "intermediate_size": 24});
     configs.push(depth);
+    let mut scene = tiny_config();
+    scene["media"]["scene_condition"] = json!(true);
+    configs.push(scene);
     for config in &configs {
         assert_eq!(documented(config), asked(config), "{config}");
     }
 }
 
 #[test]
-fn the_goldens_have_exactly_the_documented_tensors() {
-    let checkpoint = Checkpoint::open(&super::root().join("tests/goldens/tiny-default")).expect("the goldens open");
-    let wanted: Vec<_> = documented(&checkpoint.manifest().transformer).into_iter().collect();
-    checkpoint.tensors("").and_then(|set| set.check(&wanted)).expect("the goldens are as documented");
+fn our_checkpoints_have_exactly_the_documented_tensors() {
+    let models = std::fs::read_dir(super::root().join("models")).into_iter().flatten().flatten();
+    let folders = models.map(|e| e.path()).filter(|p| p.join("config.json").is_file());
+    for folder in folders.chain([super::root().join("tests/goldens/tiny-default")]) {
+        let checkpoint = Checkpoint::open(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let wanted: Vec<_> = documented(&checkpoint.manifest().transformer).into_iter().collect();
+        checkpoint
+            .tensors("")
+            .and_then(|set| set.check(&wanted))
+            .unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    }
 }
