@@ -154,8 +154,9 @@ fn chroma_row(rows: [(&[f32], &[f32]); 3], us: &mut [u8], vs: &mut [u8]) {
     }
 }
 
-/// Clamps to 0..=1; NaN becomes 0.
+/// Clamps to 0..=1; NaN becomes 0, which `clamp` would keep.
 #[inline(always)]
+#[allow(clippy::manual_clamp)]
 fn unit(value: f32) -> f32 {
     value.max(0.0).min(1.0)
 }

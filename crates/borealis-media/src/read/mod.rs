@@ -3,6 +3,7 @@
 mod audio;
 mod clip;
 mod demux;
+mod paint;
 
 use crate::error::{MediaError, Result};
 use crate::ff;
@@ -112,7 +113,7 @@ pub fn probe(source: Source<'_>, limits: &Limits) -> Result<Info> {
         let audio = Some(audio);
         return Ok(Info { kind, format, width: 0, height: 0, fps: 0.0, frames: 0, seconds, video_codec: None, audio });
     };
-    let size = clip::upright_size(&demuxer, &track)?;
+    let size = paint::upright_size(&demuxer, &track)?;
     limits.check_pixels(&name, u64::from(size.0), u64::from(size.1))?;
     let (fps, declared) = demuxer
         .input
