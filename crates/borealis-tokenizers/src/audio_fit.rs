@@ -11,6 +11,8 @@ use crate::audio_config::AudioConfig;
 /// Sub-frames fitted together, one to a SIMD lane.
 const LANES: usize = 8;
 type Lanes = [f32; LANES];
+/// Squared gains below it become 0: shrinking further they would turn subnormal, and arithmetic a hundred times slower.
+const INAUDIBLE: f32 = 1e-20;
 
 /// Non-negative fit of the carriers' spectra to a sound's: multiplicative updates against a fixed dictionary.
 pub(crate) struct Fit {
@@ -133,7 +135,8 @@ impl Fit {
                 gains.iter_mut().zip(self.templates.chunks_exact(self.groups())).zip(&self.scale)
             {
                 let sum = weigh(ratio, template);
-                *g = std::array::from_fn(|l| g[l] * sum[l] / scale);
+                let next: Lanes = std::array::from_fn(|l| g[l] * sum[l] / scale);
+                *g = next.map(|v| if v < INAUDIBLE { 0.0 } else { v });
             }
         }
     }
