@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from borealis_recipe import audio_codec, layout, video_tokenizer, world
+from borealis_recipe import checkpoint, layout, video_tokenizer, world
 from borealis_recipe import model as bm
 from borealis_recipe.analysis import Verdict, analyse
 from borealis_recipe.generate import Clip, Generator, Options, decode
 from borealis_recipe.heldout import prompts
 from borealis_recipe.records import encode_audio, encode_video
 from borealis_recipe.render import render
+from borealis_recipe.sampler import Sampling
 from borealis_recipe.sound import synthesise
 
 
@@ -83,10 +83,10 @@ def summary(results: list[dict]) -> dict:
 def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--what", choices=("model", "codec", "truth"), default="model")
-    a.add_argument("--transformer", type=Path)
-    a.add_argument("--video", type=Path)
-    a.add_argument("--audio", type=Path)
-    a.add_argument("--tokenizer", type=Path)
+    a.add_argument("--checkpoint", type=Path, default=Path(__file__).parent.parent / "models" / "borealis-mini")
+    a.add_argument("--transformer", type=Path, help="another transformer than the checkpoint's")
+    a.add_argument("--video", type=Path, help="another video tokenizer")
+    a.add_argument("--skip", type=int, default=0, help="leave out the first prompts")
     a.add_argument("--n", type=int, default=60)
     a.add_argument("--latents", type=int, default=19)
     a.add_argument("--aspect", default="16:9")
@@ -94,17 +94,20 @@ def main() -> None:
     a.add_argument("--sheet", type=Path)
     a.add_argument("--out", type=Path)
     a.add_argument("--seed", type=int, default=0)
+    a.add_argument("--temperature", type=float, default=0.8, help="of the scene ids")
     o = a.parse_args()
     torch.set_num_threads(1)
-    video = video_tokenizer.load(o.video) if o.video else None
-    audio = audio_codec.load(o.audio) if o.audio else None
+    model, tokenizer, video, audio = checkpoint.read(o.checkpoint)
+    if o.video:
+        video = video_tokenizer.load(o.video)
+    if o.transformer:
+        model = bm.load(o.transformer)
     generator = None
     if o.what == "model":
-        tokenizer = Tokenizer.from_file(str(o.tokenizer))
-        generator = Generator(bm.load(o.transformer), tokenizer, Options(seed=o.seed))
+        generator = Generator(model, tokenizer, Options(scene=Sampling(o.temperature), seed=o.seed))
     results, rows, plans, start, tracked = [], [], [], time.time(), []
     frames_n = 4 * (o.latents - 1) + 1
-    for scene, text in prompts(o.n):
+    for scene, text in prompts(o.skip + o.n)[o.skip :]:
         if o.what == "truth":
             frames = render(scene, np.arange(frames_n), o.aspect)
             samples = synthesise(scene, 0, frames_n * 1000, o.aspect)

@@ -1,4 +1,4 @@
-"""Scores edits, image to video and extension with the analyser: python evaluate_modes.py --transformer F --video F --audio F --tokenizer F"""
+"""Scores edits, image to video and extension with the analyser: python evaluate_modes.py --checkpoint DIR"""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
-from borealis_recipe import audio_codec, language, layout, video_tokenizer, world
-from borealis_recipe import model as bm
+from borealis_recipe import checkpoint, language, layout, world
 from borealis_recipe.analysis import analyse, follow
 from borealis_recipe.generate import Clip, Generator, Options, Source, decode
 from borealis_recipe.heldout import camouflaged, prompts
@@ -89,15 +87,14 @@ class Scorer:
 
 def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
-    for name in ("transformer", "video", "audio", "tokenizer"):
-        a.add_argument(f"--{name}", type=Path, required=True)
+    a.add_argument("--checkpoint", type=Path, default=Path(__file__).parent.parent / "models" / "borealis-mini")
     a.add_argument("--n", type=int, default=24)
     a.add_argument("--out", type=Path)
     a.add_argument("--sheet", type=Path)
     o = a.parse_args()
     torch.set_num_threads(1)
-    generator = Generator(bm.load(o.transformer), Tokenizer.from_file(str(o.tokenizer)), Options())
-    scorer = Scorer(generator, video_tokenizer.load(o.video), audio_codec.load(o.audio))
+    model, tokenizer, video, audio = checkpoint.read(o.checkpoint)
+    scorer = Scorer(Generator(model, tokenizer, Options()), video, audio)
     r, cases = random.Random(77), prompts(4 * o.n, seed=77)
     table: dict = {}
     edits = [c for c in (scorer.edit(s, r) for s, _ in cases) if c][: o.n]

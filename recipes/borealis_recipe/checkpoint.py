@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from . import audio_codec as ac
 from . import layout, world
-from .model import Borealis
-from .video_tokenizer import PATCH, VideoTokenizer
+from .model import Borealis, ModelConfig
+from .video_tokenizer import PATCH, VideoTokenizer, VideoTokenizerConfig
 
 
 def model_config(model: Borealis) -> dict:
@@ -158,3 +159,19 @@ def export(
     (sound / "config.json").write_text(json.dumps(audio_config(), indent=1) + "\n")
     tables = {"codebooks": audio.codebooks.to(codec).contiguous(), "templates": audio.templates.contiguous()}
     save_file(tables, str(sound / "model.safetensors"), metadata={"format": "pt"})
+
+
+def read(folder: Path) -> tuple[Borealis, Tokenizer, VideoTokenizer, ac.AudioCodec]:
+    """Reads a folder written by `export` back, in f32."""
+    config = json.loads((folder / "config.json").read_text())
+    names = {f.name for f in fields(ModelConfig)} - {"rope_theta"}
+    sizes = {k: config[k] for k in names} | {"rope_theta": config["rope_parameters"]["rope_theta"]}
+    model = Borealis(ModelConfig(**sizes))
+    model.load_state_dict({k: v.float() for k, v in load_file(str(folder / "model.safetensors")).items()})
+    shape = json.loads((folder / "video_tokenizer" / "config.json").read_text())
+    kept = {k: shape[k] for k in ("digits", "levels", "layers", "stride")}
+    video = VideoTokenizer(VideoTokenizerConfig(channels=tuple(shape["channels"]), **kept))
+    tensors = load_file(str(folder / "video_tokenizer" / "model.safetensors"))
+    video.load_state_dict({k: v.float() for k, v in tensors.items()})
+    audio = ac.load(folder / "audio_tokenizer" / "model.safetensors")
+    return model.eval(), Tokenizer.from_file(str(folder / "tokenizer.json")), video.eval(), audio
