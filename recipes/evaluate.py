@@ -66,9 +66,18 @@ def sheet(rows: list[tuple[str, Tensor]], path: Path, width: int = 200, columns:
     image.save(path, optimize=True)
 
 
+ATTRIBUTES = ("object", "background", "color", "shape", "motion")
+
+
+def by_score(rows: list[tuple[str, Tensor]], results: list[dict], n: int) -> list[tuple[str, Tensor]]:
+    """The n/2 clips with the most and the n/2 with the fewest right attributes, in the order of the prompts."""
+    order = sorted(range(len(rows)), key=lambda i: (-sum(bool(results[i][k]) for k in ATTRIBUTES), i))
+    return [rows[i] for i in order[: n // 2]] + [rows[i] for i in order[n // 2 :][-(n - n // 2) :]]
+
+
 def summary(results: list[dict]) -> dict:
     out: dict = {"n": len(results)}
-    for key in ("object", "background", "color", "shape", "motion"):
+    for key in ATTRIBUTES:
         p, low, high = interval([bool(r[key]) for r in results])
         out[key] = f"{p:.3f} [{low:.2f}, {high:.2f}]"
     sync = np.array([x for r in results for x in r["sync_ms"]])
@@ -128,11 +137,10 @@ def main() -> None:
             true_states = torch.tensor(world.states(got, np.arange(o.latents), o.aspect))
             tracked.append(float((clip.states == true_states).all(-1).all(-1).float().mean()))
         results.append({"text": text} | judge(scene, analyse(frames, samples, o.aspect)))
-        if len(rows) < 12:
-            marks = "".join(k[0] if results[-1][k] else "-" for k in ("object", "background", "color", "shape", "motion"))
-            rows.append((f"{marks} {text}", frames))
+        marks = "".join(k[0] if results[-1][k] else "-" for k in ATTRIBUTES)
+        rows.append((f"{marks} {text}", frames[np.linspace(0, len(frames) - 1, 6).astype(int)]))
     if o.sheet:
-        sheet(rows, o.sheet)
+        sheet(by_score(rows, results, 12), o.sheet)
     table = summary(results)
     if plans:
         names = ("background", "one", "shape", "color", "size", "motion", "speed")
