@@ -87,7 +87,9 @@ impl Decider {
             code += 1;
             for d in step.decisions.iter().filter(|d| is_depth(&jobs[d.job], d.what)).copied().collect::<Vec<_>>() {
                 let at = (entry(d.query), d.unconditional.map(entry));
-                if !logits.query(at.0).is_empty() && self.draw(&d, &mut jobs[d.job], logits, at, code..code + 1).is_err() {
+                if !logits.query(at.0).is_empty()
+                    && self.draw(&d, &mut jobs[d.job], logits, at, code..code + 1).is_err()
+                {
                     broken.push(d.job);
                 }
             }
@@ -140,7 +142,14 @@ impl Decider {
         Ok(())
     }
 
-    fn one(&mut self, range: Range<usize>, rule: &Rule, noise: &Noise, position: u32, code: u32) -> Result<u32, NotANumber> {
+    fn one(
+        &mut self,
+        range: Range<usize>,
+        rule: &Rule,
+        noise: &Noise,
+        position: u32,
+        code: u32,
+    ) -> Result<u32, NotANumber> {
         self.combined.get(range).and_then(|l| self.sampler.sample(l, rule, noise, position, code)).ok_or(NotANumber)
     }
 }

@@ -92,9 +92,28 @@ pub(crate) fn lead(clip: Lead, decoder: Waker) -> Result<LeadFrames> {
 
 impl Line {
     /// A request with `total` latent frames over all variants.
-    pub fn new(id: u64, outlet: Outlet, decoders: Vec<Box<dyn Decode>>, lead: Option<LeadFrames>, total: usize) -> Self {
+    pub fn new(
+        id: u64,
+        outlet: Outlet,
+        decoders: Vec<Box<dyn Decode>>,
+        lead: Option<LeadFrames>,
+        total: usize,
+    ) -> Self {
         let sent = vec![0; decoders.len()];
-        Self { id, outlet, decoders, lead, next_lead: None, total, queue: VecDeque::new(), sent, decoded: 0, busy: 0.0, finished: None, failed: None }
+        Self {
+            id,
+            outlet,
+            decoders,
+            lead,
+            next_lead: None,
+            total,
+            queue: VecDeque::new(),
+            sent,
+            decoded: 0,
+            busy: 0.0,
+            finished: None,
+            failed: None,
+        }
     }
 
     /// Whether there is something to do now. While a given clip is still coming out, what is generated waits.

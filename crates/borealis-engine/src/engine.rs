@@ -90,7 +90,13 @@ impl Engine {
     pub fn new(checkpoint: Checkpoint, config: EngineConfig) -> Result<Self> {
         let tokenizers = submit::open_tokenizers(&checkpoint, &config)?;
         let model = submit::load_model(&checkpoint, &config)?;
-        Self::with_model(checkpoint.name().to_string(), checkpoint.manifest().clone(), tokenizers, model, config.memory_limit)
+        Self::with_model(
+            checkpoint.name().to_string(),
+            checkpoint.manifest().clone(),
+            tokenizers,
+            model,
+            config.memory_limit,
+        )
     }
 
     /// An engine around a model that is there already (another [`Forward`], a test).
@@ -116,7 +122,16 @@ impl Engine {
         let scheduler = Scheduler::new(name, memory.limit());
         spawn("borealis-worker", move || Worker { model, scheduler, messages }.run(orders, woken))?;
         let layout = Layout::new(&manifest).map(Arc::new);
-        let core = Core { manifest, tokenizers, layout, info, memory, commands, wakers: (worker, decoder), next: AtomicU64::new(0) };
+        let core = Core {
+            manifest,
+            tokenizers,
+            layout,
+            info,
+            memory,
+            commands,
+            wakers: (worker, decoder),
+            next: AtomicU64::new(0),
+        };
         Ok(Self { core: Arc::new(core) })
     }
 

@@ -57,7 +57,9 @@ pub enum EngineError {
     #[error("cancelled")]
     Cancelled,
     /// Logits that are not numbers: the weights are broken.
-    #[error("step {step}: the model \"{model}\" computed logits that are not numbers: its weights are damaged, or too large for dtype {dtype}")]
+    #[error(
+        "step {step}: the model \"{model}\" computed logits that are not numbers: its weights are damaged, or too large for dtype {dtype}"
+    )]
     NotANumber {
         /// Name of the checkpoint.
         model: String,

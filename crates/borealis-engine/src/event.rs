@@ -36,7 +36,7 @@ pub struct Usage {
     pub encode_seconds: f64,
     /// Seconds of prefill.
     pub prefill_seconds: f64,
-    /// Seconds generating ids.
+    /// Seconds of the forward passes and draws while generating; waiting for a slow reader is not counted.
     pub generate_seconds: f64,
     /// Seconds that the decoder thread was busy.
     pub decode_seconds: f64,

@@ -25,7 +25,8 @@ impl FeatureWriter {
     pub fn new(manifest: &Manifest, grid: Grid, cells: (usize, usize)) -> Option<Self> {
         let features = manifest.row_features.clone()?;
         let side = manifest.modality("video").map_or(1, |(_, m)| m.slots.isqrt());
-        let near_codes = features.near.as_ref().map(|n| manifest.modalities[n.modality].codes.clone()).unwrap_or_default();
+        let near_codes =
+            features.near.as_ref().map(|n| manifest.modalities[n.modality].codes.clone()).unwrap_or_default();
         Some(Self {
             near_codes,
             grid,

@@ -44,7 +44,12 @@ impl Geometry {
     }
 
     /// The output that keeps the ratio of a `size` (width, height) picture: the nearest grid, filled from the top left.
-    pub fn for_input(manifest: &Manifest, video: &VideoConfig, size: (u32, u32), resolution: Resolution) -> Result<Self> {
+    pub fn for_input(
+        manifest: &Manifest,
+        video: &VideoConfig,
+        size: (u32, u32),
+        resolution: Resolution,
+    ) -> Result<Self> {
         let names = aspects(manifest);
         let ratios: Vec<_> = names.iter().filter_map(|n| ratio(n)).map(|(w, h)| (w as usize, h as usize)).collect();
         let Some(nearest) = nearest_ratio(size.0 as usize, size.1 as usize, &ratios) else {
@@ -81,7 +86,11 @@ pub fn aspects(manifest: &Manifest) -> Vec<String> {
 
 fn unknown(manifest: &Manifest, aspect: &str) -> EngineError {
     let known = aspects(manifest).join(", ");
-    EngineError::invalid("aspect_ratio", format!("\"{aspect}\" is not known to this model"), format!("use one of {known}"))
+    EngineError::invalid(
+        "aspect_ratio",
+        format!("\"{aspect}\" is not known to this model"),
+        format!("use one of {known}"),
+    )
 }
 
 /// `16:9` as (16, 9).

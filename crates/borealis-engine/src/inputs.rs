@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use borealis_media::{
-    ClipRange, ClipSpec, Frame, Info, Kind, Limits, MediaError, Pcm, Rect, fit, probe, read_clip_with, read_frames, read_image,
+    ClipRange, ClipSpec, Frame, Info, Kind, Limits, MediaError, Pcm, Rect, fit, probe, read_clip_with, read_frames,
+    read_image,
 };
 
 use crate::engine::Core;
@@ -97,7 +98,9 @@ impl InputReader<'_> {
             sources.push(Source { control: self.core.tokenizers.vocab().control(&format!("<image_{k}>"))?, frames });
             sized = Some(geometry);
         }
-        sized.map(|geometry| (geometry, sources)).ok_or_else(|| EngineError::invalid(field, "there is no picture", "give one"))
+        sized
+            .map(|geometry| (geometry, sources))
+            .ok_or_else(|| EngineError::invalid(field, "there is no picture", "give one"))
     }
 
     /// The clip that is edited: all of it, from time 0.
@@ -136,7 +139,8 @@ impl InputReader<'_> {
         let audio = self.encode_sound_before(heard, total * samples, video.len())?;
         // Latent frame i ends with frame `stride * i`: the continuation goes on where the clip ends.
         let first = ((total + stride - 1) as f64 / stride as f64).round() as usize;
-        let context = video.last().cloned().zip(Some(audio.as_ref().and_then(|a| a.last().cloned()).unwrap_or_default()));
+        let context =
+            video.last().cloned().zip(Some(audio.as_ref().and_then(|a| a.last().cloned()).unwrap_or_default()));
         let frames = self.source_frames(first as i32 - video.len() as i32, video, audio.filter(|_| heard.is_some()));
         let before = frames.last().map(|f| f.ids.clone()).unwrap_or_default();
         let control = self.core.tokenizers.vocab().control("<video>")?;
@@ -148,11 +152,26 @@ impl InputReader<'_> {
             sound: sound.map(|a| a.samples).unwrap_or_default(),
             samples: if audible { samples } else { 0 },
         };
-        Ok((geometry, Inputs { sources: vec![Source { control, frames }], first, before, context, lead: Some(lead), ..Inputs::default() }))
+        Ok((
+            geometry,
+            Inputs {
+                sources: vec![Source { control, frames }],
+                first,
+                before,
+                context,
+                lead: Some(lead),
+                ..Inputs::default()
+            },
+        ))
     }
 
     /// How many frames a clip has, the last `keep` of them as they are encoded, and its sound.
-    fn tail_of(&self, media: &Media, geometry: &Geometry, keep: usize) -> Result<(usize, VecDeque<Frame>, Option<Pcm>)> {
+    fn tail_of(
+        &self,
+        media: &Media,
+        geometry: &Geometry,
+        keep: usize,
+    ) -> Result<(usize, VecDeque<Frame>, Option<Pcm>)> {
         let (height, width) = geometry.cells.picture;
         let rate = self.core.tokenizers.sample_rate();
         let spec = self.clip_spec((width as u32, height as u32), (rate > 0).then_some(rate));
@@ -186,7 +205,11 @@ impl InputReader<'_> {
         let spec = self.clip_spec(canvas, (rate > 0).then_some(rate));
         let clip = read_clip_with(media.source(), &spec, &limits()).map_err(input(field))?;
         if clip.frames.is_empty() {
-            return Err(EngineError::invalid(field, format!("\"{}\" has no frames", media.source().name()), "give another clip"));
+            return Err(EngineError::invalid(
+                field,
+                format!("\"{}\" has no frames", media.source().name()),
+                "give another clip",
+            ));
         }
         Ok(clip)
     }
@@ -214,7 +237,12 @@ impl InputReader<'_> {
     }
 
     /// Ids of the sound of the last `latents` latent frames of a clip of `total` samples; silence where there is none.
-    fn encode_sound_before(&self, samples: Option<&[f32]>, total: usize, latents: usize) -> Result<Option<Vec<Vec<u32>>>> {
+    fn encode_sound_before(
+        &self,
+        samples: Option<&[f32]>,
+        total: usize,
+        latents: usize,
+    ) -> Result<Option<Vec<Vec<u32>>>> {
         if !self.core.tokenizers.has_audio() {
             return Ok(None);
         }
@@ -228,7 +256,11 @@ impl InputReader<'_> {
         let at = wanted - (total - start).min(wanted);
         part[at..at + have.len()].copy_from_slice(have);
         let codes = codec.encode(&part);
-        codes.chunks(codec.config().codes_per_latent()).map(|c| Ok(layout.ids(c)?)).collect::<Result<Vec<_>>>().map(Some)
+        codes
+            .chunks(codec.config().codes_per_latent())
+            .map(|c| Ok(layout.ids(c)?))
+            .collect::<Result<Vec<_>>>()
+            .map(Some)
     }
 
     fn source_frames(&self, first: i32, video: Vec<Vec<u32>>, audio: Option<Vec<Vec<u32>>>) -> Vec<SourceFrame> {

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_kernels::Span;
-use borealis_model::{Batch, Forward, ModelError, Query, Row, SlotRange};
+use borealis_model::{Forward, ModelError, SlotRange};
 
 use crate::decode::{Finished, ToDecoder};
 use crate::event::{Event, Stage, Usage};
 use crate::features::FeatureWriter;
 use crate::layout::{Layout, Stream};
-use crate::plan::{Input, Plan, PlanRow};
-use crate::prompt::{PromptRows, text_row};
+use crate::plan::Plan;
+use crate::prompt::PromptRows;
 use crate::sampler::Rule;
 use crate::stream::Outlet;
 
@@ -74,7 +73,8 @@ impl Work {
         self.variants * (self.plan.decided() + self.tail.iter().filter(|t| t.predicts.is_some()).count())
     }
 
-    fn places(&self, stream: usize) -> usize {
+    /// Positions of a latent frame of a stream.
+    pub fn places(&self, stream: usize) -> usize {
         self.layout.streams[stream].places(self.plan.spec.grid)
     }
 }
@@ -83,7 +83,7 @@ impl Work {
 pub(crate) struct Sequence {
     pub variant: usize,
     /// A region for each branch.
-    regions: Vec<SlotRange>,
+    pub regions: Vec<SlotRange>,
     /// Fields of the scene plan decided so far.
     pub scene: Vec<u32>,
     /// Rows of the tail computed so far.
@@ -109,7 +109,7 @@ pub(crate) enum What {
 pub(crate) struct Job {
     pub work: Arc<Work>,
     /// A range for each branch's prompt.
-    prompts: Vec<SlotRange>,
+    pub prompts: Vec<SlotRange>,
     /// Prompt rows computed so far, by branch.
     pub prefilled: Vec<usize>,
     pub sequences: Vec<Sequence>,
@@ -118,8 +118,8 @@ pub(crate) struct Job {
     pub decided: usize,
     /// Bytes read in all steps while generating.
     bytes: f64,
-    started: Instant,
-    generating: Option<Instant>,
+    /// When its prefill began; `None` when that is over.
+    started: Option<Instant>,
     told: Option<Instant>,
 }
 
@@ -168,8 +168,7 @@ impl Job {
             usage,
             decided: 0,
             bytes: 0.0,
-            started: Instant::now(),
-            generating: None,
+            started: Some(Instant::now()),
             told: None,
             work,
         })
@@ -193,11 +192,10 @@ impl Job {
         !self.is_prefilling() && self.sequences.iter().all(|s| self.upcoming(s).is_none())
     }
 
-    /// The prompt is computed: time counts as generating from now on.
+    /// The prompt is computed; from now on ids are generated.
     pub fn begin(&mut self) {
-        if self.generating.is_none() {
-            self.usage.prefill_seconds = self.started.elapsed().as_secs_f64();
-            self.generating = Some(Instant::now());
+        if let Some(started) = self.started.take() {
+            self.usage.prefill_seconds = started.elapsed().as_secs_f64();
         }
     }
 
@@ -214,11 +212,13 @@ impl Job {
         }
     }
 
-    /// Counts rows of a step; `bytes`: what the step read, once for each step.
-    pub fn book(&mut self, rows: usize, bytes: Option<f64>) {
+    /// Counts rows of a step; `step`: how long it took, and the bytes that it read, once for each step. Time in which a request waits for its reader is not
+    /// counted.
+    pub fn book(&mut self, rows: usize, step: Option<(Duration, f64)>) {
         self.usage.positions += rows;
-        if let Some(bytes) = bytes {
+        if let Some((took, bytes)) = step {
             self.usage.steps += 1;
+            self.usage.generate_seconds += took.as_secs_f64();
             self.bytes += bytes;
         }
     }
@@ -236,7 +236,9 @@ impl Job {
         for latent in sequence.emitted..complete {
             let ids = |(index, stream): (usize, &Stream)| {
                 let n = work.places(index) * stream.row_codes;
-                (stream.offset <= 0).then(|| sequence.codes[index][latent * n..(latent + 1) * n].to_vec()).unwrap_or_default()
+                (stream.offset <= 0)
+                    .then(|| sequence.codes[index][latent * n..(latent + 1) * n].to_vec())
+                    .unwrap_or_default()
             };
             let ids = work.layout.streams.iter().enumerate().map(ids).collect();
             work.outlet.begin_decode();
@@ -248,7 +250,6 @@ impl Job {
     /// Counts and all ids, when everything is decided.
     pub fn finished(self) -> Finished {
         let mut usage = self.usage;
-        usage.generate_seconds = self.generating.map_or(0.0, |t| t.elapsed().as_secs_f64());
         usage.bytes_per_step = (self.bytes / usage.steps.max(1) as f64) as u64;
         let work = &self.work;
         let given = work.forced.len();
@@ -263,177 +264,6 @@ impl Job {
         let ids = self.sequences.into_iter().map(names).collect();
         Finished { id: work.id, usage, ids }
     }
-
-    /// Appends the next rows of a prompt: at least one piece, then as many as `room` allows. Returns the new end.
-    pub fn prefill(&self, branch: usize, room: usize, batch: &mut Batch) -> usize {
-        let prompt = &self.work.prompts[branch];
-        let start = self.prefilled[branch];
-        let mut cuts = prompt.cuts.iter().copied().filter(|&c| c > start);
-        let first = cuts.next().unwrap_or(prompt.rows.len());
-        let end = cuts.take_while(|&c| c - start <= room).last().unwrap_or(first);
-        let base = self.prompts[branch].start;
-        let (codes, features) = (batch.codes.len(), batch.features.len());
-        // Only what the piece uses: codes and features lie in the order of the rows.
-        let from = |f: fn(&Row) -> Option<usize>| prompt.rows[start..].iter().find_map(f);
-        let until = |f: fn(&Row) -> Option<usize>, all: usize| prompt.rows[end..].iter().find_map(f).unwrap_or(all);
-        let first_code = from(|r| r.codes).unwrap_or(prompt.codes.len());
-        let first_feature = from(|r| r.features).unwrap_or(prompt.features.len());
-        batch.codes.extend_from_slice(&prompt.codes[first_code..until(|r| r.codes, prompt.codes.len())]);
-        batch.features.extend_from_slice(&prompt.features[first_feature..until(|r| r.features, prompt.features.len()).max(first_feature)]);
-        batch.rows.extend(prompt.rows[start..end].iter().map(|row| Row {
-            codes: row.codes.map(|c| c - first_code + codes),
-            features: row.features.map(|f| f - first_feature + features),
-            slot: base + row.slot,
-            sees: Span { prefix: (base + row.sees.prefix.0, base + row.sees.prefix.1), recent: (0, 0) },
-            ..row.clone()
-        }));
-        end
-    }
-
-    /// The next rows of a variant: (end of its tail, whether a group of the plan comes with it).
-    pub fn upcoming(&self, sequence: &Sequence) -> Option<(usize, bool)> {
-        let tail = &self.work.tail;
-        let mut end = sequence.tail;
-        while end < tail.len() {
-            end += 1;
-            if tail[end - 1].predicts.is_some() {
-                return Some((end, false));
-            }
-        }
-        (sequence.group < self.work.plan.groups.len()).then_some((end, true))
-    }
-
-    /// How many rows [`Job::append`] adds.
-    pub fn width(&self, sequence: &Sequence) -> usize {
-        let Some((tail, media)) = self.upcoming(sequence) else { return 0 };
-        let group = if media { self.work.plan.groups[sequence.group].rows.len() } else { 0 };
-        self.prefilled.len() * (tail - sequence.tail + group)
-    }
-
-    /// Appends the next rows of a variant, for all branches. `decide` learns each decision with its query and the query of the unconditional branch.
-    pub fn append(
-        &self,
-        sequence: &Sequence,
-        batch: &mut Batch,
-        moves: &mut Vec<(u32, u32, u32)>,
-        mut decide: impl FnMut(What, usize, Option<usize>),
-    ) {
-        let Some((tail_end, media)) = self.upcoming(sequence) else { return };
-        let first_query = batch.queries.len();
-        let mut asked = Vec::new();
-        let shared = self.media_inputs(sequence, media, batch);
-        for branch in 0..self.prefilled.len() {
-            let (prompt, region) = (self.prompts[branch], sequence.regions[branch]);
-            let sees = |end: usize| Span { prefix: (prompt.start, prompt.end()), recent: (region.start, region.start + end as u32) };
-            for at in sequence.tail..tail_end {
-                let tail = self.work.tail[at];
-                let id = tail.id.or(at.checked_sub(1).and_then(|f| sequence.scene.get(f).copied())).unwrap_or(0);
-                let p = at as f32 - self.work.tail.len() as f32;
-                let row = text_row(&self.work.layout, id, p, region.start + at as u32, sees(at + 1), &mut batch.codes);
-                if tail.predicts.is_some() {
-                    let modality = self.work.layout.text;
-                    batch.queries.push(Query { row: batch.rows.len(), modality, allowed: tail.predicts });
-                    asked.extend((branch == 0).then_some(What::Field(at)));
-                }
-                batch.rows.push(row);
-            }
-            if !media {
-                continue;
-            }
-            let group = &self.work.plan.groups[sequence.group];
-            moves.extend(group.moves.iter().map(|m| (region.start + m.from as u32, region.start + m.to as u32, m.len as u32)));
-            for (index, template) in group.rows.clone().zip(&shared) {
-                let row = &self.work.plan.rows[index];
-                if row.latent.is_some() && !row.forced {
-                    batch.queries.push(Query { row: batch.rows.len(), modality: template.modality, allowed: None });
-                    asked.extend((branch == 0).then_some(What::Codes(index)));
-                }
-                batch.rows.push(Row { slot: region.start + row.slot as u32, sees: sees(row.end), ..template.clone() });
-            }
-        }
-        let guided = self.prefilled.len() > 1;
-        for (i, &what) in asked.iter().enumerate() {
-            decide(what, first_query + i, guided.then_some(first_query + asked.len() + i));
-        }
-    }
-
-    /// Codes and features of the next group, written once for all branches; the rows still lack slots.
-    fn media_inputs(&self, sequence: &Sequence, media: bool, batch: &mut Batch) -> Vec<Row> {
-        if !media {
-            return Vec::new();
-        }
-        let group = self.work.plan.groups[sequence.group].rows.clone();
-        let scene = self.work.layout.scene_condition.then(|| append(&mut batch.codes, &sequence.scene));
-        let mut condition: Option<(i32, usize, Option<usize>)> = None;
-        group.map(|i| Row { scene, ..self.media_row(sequence, &self.work.plan.rows[i], &mut condition, batch) }).collect()
-    }
-
-    fn media_row(
-        &self,
-        sequence: &Sequence,
-        row: &PlanRow,
-        last_condition: &mut Option<(i32, usize, Option<usize>)>,
-        batch: &mut Batch,
-    ) -> Row {
-        let layout = &self.work.layout;
-        let stream = &layout.streams[row.stream];
-        let codes = self.ids(sequence, row.stream, row.input).map(|ids| append(&mut batch.codes, ids));
-        let condition = stream.condition.and_then(|s| match *last_condition {
-            // The rows of a block share their condition.
-            Some((t, stream, at)) if (t, stream) == (row.t, s) => at,
-            _ => {
-                let at = self.ids(sequence, s, row.condition).map(|ids| append(&mut batch.codes, ids));
-                *last_condition = Some((row.t, s, at));
-                at
-            }
-        });
-        let leads = stream.offset > 0;
-        let features = self.work.features.as_ref().filter(|_| !leads).map(|f| {
-            let at = batch.features.len();
-            if stream.pictures {
-                let near = layout.near.and_then(|s| self.ids(sequence, s, row.near));
-                f.picture(row.place, row.t, near, &mut batch.features);
-            } else {
-                f.time(row.t, &mut batch.features);
-            }
-            at
-        });
-        Row {
-            modality: stream.modality,
-            kind: stream.kind(codes.is_some(), self.work.plan.spec.input),
-            codes,
-            condition,
-            scene: None,
-            features,
-            position: row.position,
-            slot: 0,
-            sees: Span::default(),
-        }
-    }
-
-    /// The ids of an input.
-    fn ids<'a>(&'a self, sequence: &'a Sequence, stream: usize, input: Input) -> Option<&'a [u32]> {
-        let (places, n) = (self.work.places(stream), self.work.layout.streams[stream].row_codes);
-        let (all, at) = match input {
-            Input::Bos => return None,
-            Input::Own { latent, place } => (&sequence.codes[stream], latent * places + place),
-            Input::Given { place } => (&self.work.given[stream], place),
-            Input::Source { latent, place } => (&self.work.source[stream], latent * places + place),
-        };
-        all.get(at * n..(at + 1) * n)
-    }
-
-    /// Where the ids of a media row go.
-    pub fn target<'a>(work: &Work, sequence: &'a mut Sequence, row: &PlanRow) -> Option<&'a mut [u32]> {
-        let (places, n) = (work.places(row.stream), work.layout.streams[row.stream].row_codes);
-        let at = row.latent? * places + row.place;
-        sequence.codes[row.stream].get_mut(at * n..(at + 1) * n)
-    }
-}
-
-fn append(codes: &mut Vec<u32>, ids: &[u32]) -> usize {
-    codes.extend_from_slice(ids);
-    codes.len() - ids.len()
 }
 
 fn release(ranges: Vec<SlotRange>, model: &mut dyn Forward) {

@@ -38,6 +38,7 @@ mod plan;
 mod prompt;
 mod render;
 mod request;
+mod rows;
 mod sampler;
 mod scheduler;
 mod stream;

@@ -64,7 +64,8 @@ impl Memory {
         }
         let Estimate { cache, buffers, frames, inputs } = *estimate;
         let detail = [("cache", cache), ("buffers", buffers), ("frames", frames), ("inputs", inputs)];
-        let detail: Vec<_> = detail.iter().filter(|d| d.1 > 0).map(|(name, bytes)| format!("{name} {}", mebibytes(*bytes))).collect();
+        let detail: Vec<_> =
+            detail.iter().filter(|d| d.1 > 0).map(|(name, bytes)| format!("{name} {}", mebibytes(*bytes))).collect();
         let remedy = "ask for fewer variants, fewer seconds or a lower resolution, or raise the limit";
         Err(EngineError::Memory { needed, limit, detail: detail.join(", "), remedy })
     }

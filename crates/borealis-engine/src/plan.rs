@@ -286,9 +286,7 @@ impl<'a> Builder<'a> {
             PlanKind::Frame => (0..places).collect(),
             _ if !s.pictures => vec![0],
             PlanKind::Row => (step * grid.width..(step + 1) * grid.width).collect(),
-            PlanKind::Wavefront => {
-                (0..places).filter(|p| p / grid.width + p % grid.width == step).collect()
-            }
+            PlanKind::Wavefront => (0..places).filter(|p| p / grid.width + p % grid.width == step).collect(),
         }
     }
 

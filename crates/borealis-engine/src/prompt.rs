@@ -76,7 +76,14 @@ impl PromptBuilder<'_> {
 
     fn text(&self, id: u32, p: f32, out: &mut PromptRows) {
         let at = out.rows.len();
-        let row = text_row(self.layout, id, p, at as u32, Span { prefix: (0, at as u32 + 1), recent: (0, 0) }, &mut out.codes);
+        let row = text_row(
+            self.layout,
+            id,
+            p,
+            at as u32,
+            Span { prefix: (0, at as u32 + 1), recent: (0, 0) },
+            &mut out.codes,
+        );
         out.rows.push(row);
         out.cuts.push(at + 1);
     }
@@ -123,5 +130,15 @@ pub fn text_row(layout: &Layout, id: u32, p: f32, slot: u32, sees: Span, codes: 
     let at = codes.len();
     codes.push(id);
     let kind = layout.text_kind(id);
-    Row { modality: layout.text, kind, codes: Some(at), condition: None, scene: None, features: None, position: [p; 3], slot, sees }
+    Row {
+        modality: layout.text,
+        kind,
+        codes: Some(at),
+        condition: None,
+        scene: None,
+        features: None,
+        position: [p; 3],
+        slot,
+        sees,
+    }
 }

@@ -35,7 +35,12 @@ pub fn variant_paths(path: &Path, variants: usize) -> Vec<PathBuf> {
 
 /// Writes every variant of a clip to an MP4 file; `each` sees all events on their way. A file appears under its name only when all of it is there.
 /// `like` gives encoder, quality and threads; size, rate and sound are those of the stream.
-pub fn render_mp4(stream: EventStream, path: &Path, like: &VideoSpec, mut each: impl FnMut(&Event)) -> Result<Rendered> {
+pub fn render_mp4(
+    stream: EventStream,
+    path: &Path,
+    like: &VideoSpec,
+    mut each: impl FnMut(&Event),
+) -> Result<Rendered> {
     let paths = variant_paths(path, stream.variants());
     let mut writers: Vec<Mp4Writer> = Vec::new();
     let rendered = follow(stream, paths, &mut each, |event, paths| {
@@ -43,7 +48,11 @@ pub fn render_mp4(stream: EventStream, path: &Path, like: &VideoSpec, mut each: 
             Event::Started { width, height, sample_rate, .. } => {
                 let audio_rate = (sample_rate > 0).then_some(sample_rate);
                 let spec = || VideoSpec { width, height, audio_rate, ..like.clone() };
-                writers = paths.iter().map(|p| Mp4Writer::create(p, spec())).collect::<std::result::Result<_, _>>().map_err(EngineError::Output)?;
+                writers = paths
+                    .iter()
+                    .map(|p| Mp4Writer::create(p, spec()))
+                    .collect::<std::result::Result<_, _>>()
+                    .map_err(EngineError::Output)?;
             }
             Event::Frame { variant, frame, .. } => {
                 if let Some(writer) = writers.get_mut(variant) {
@@ -96,7 +105,9 @@ fn follow(
         let event = event?;
         each(&event);
         match event {
-            Event::Started { width, height, frames, .. } => (rendered.width, rendered.height, rendered.frames) = (width, height, frames),
+            Event::Started { width, height, frames, .. } => {
+                (rendered.width, rendered.height, rendered.frames) = (width, height, frames)
+            }
             Event::Done(usage) => {
                 rendered.usage = usage;
                 continue;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use borealis_model::{Batch, Forward, Logits, ModelError};
 
@@ -16,7 +17,7 @@ pub(crate) const MAX_ROWS: usize = 256;
 /// Rows of a prompt that are computed beside running clips in one step, so that these do not stall.
 const PIECE: usize = 64;
 /// Bytes that the KV cache takes at least, where the limit allows: several requests fit without making it anew.
-const CACHE_BYTES: u64 = 64 << 20;
+const CACHE_BYTES: u64 = 16 << 20;
 
 /// One forward pass: what is copied, computed and decided.
 #[derive(Default)]
@@ -159,9 +160,11 @@ impl Scheduler {
 
     /// Copies, computes and decides a step. What the decoder can go on with goes to `out`; an error ends the requests of the step.
     pub fn run(&mut self, step: &Step, model: &mut dyn Forward, logits: &mut Logits, out: &mut Vec<ToDecoder>) {
+        let begin = Instant::now();
         let cost = model.costs(&step.batch);
-        let result = forward(step, model, logits).and_then(|()| self.decider.decide(step, &mut self.jobs, model, logits));
-        self.advance(step, cost.weight_bytes + cost.kv_bytes, out);
+        let result =
+            forward(step, model, logits).and_then(|()| self.decider.decide(step, &mut self.jobs, model, logits));
+        self.advance(step, (begin.elapsed(), cost.weight_bytes + cost.kv_bytes), out);
         match result {
             Ok(broken) => {
                 let dtype = model.format().name();
@@ -187,7 +190,7 @@ impl Scheduler {
     }
 
     /// Books what a step has computed, and hands complete latent frames on.
-    fn advance(&mut self, step: &Step, bytes: f64, out: &mut Vec<ToDecoder>) {
+    fn advance(&mut self, step: &Step, spent: (Duration, f64), out: &mut Vec<ToDecoder>) {
         let mut last = None;
         for part in &step.parts {
             let job = &mut self.jobs[part.job];
@@ -199,7 +202,7 @@ impl Scheduler {
                 }
                 PartKind::Sequence { sequence, tail, media } => {
                     let first = last.replace(part.job) != Some(part.job);
-                    job.book(part.rows, first.then_some(bytes));
+                    job.book(part.rows, first.then_some(spent));
                     job.advance(sequence, tail, media, out);
                 }
             }
@@ -255,7 +258,9 @@ fn generate(index: usize, job: &mut Job, max_rows: usize, step: &mut Step) {
     for (number, sequence) in job.sequences.iter().enumerate() {
         let (width, before) = (job.width(sequence), step.batch.rows.len());
         // One always fits: what is wider than the buffers is computed in pieces.
-        let Some((tail, media)) = job.upcoming(sequence).filter(|_| before == 0 || before + width <= max_rows) else { continue };
+        let Some((tail, media)) = job.upcoming(sequence).filter(|_| before == 0 || before + width <= max_rows) else {
+            continue;
+        };
         let Step { batch, moves, decisions, parts } = &mut *step;
         job.append(sequence, batch, moves, |what, query, unconditional| {
             decisions.push(Decision { job: index, sequence: number, what, query, unconditional });

@@ -60,7 +60,11 @@ pub(crate) fn prepare(core: &Core, request: Request, id: u64, outlet: Outlet) ->
     let checked = validate::check(&request, &core.manifest, &core.info.model)?;
     let Some(layout) = core.layout.clone() else {
         let what = "generates no pictures".to_string();
-        return Err(EngineError::Unsupported { model: core.info.model.clone(), what, remedy: "use another model".into() });
+        return Err(EngineError::Unsupported {
+            model: core.info.model.clone(),
+            what,
+            remedy: "use another model".into(),
+        });
     };
     let (geometry, inputs) = InputReader { core, layout: &layout, request: &request }.read()?;
     let preparation = Preparation { core, request: &request, checked: &checked, layout: &layout, geometry: &geometry };
@@ -136,7 +140,9 @@ impl Preparation<'_> {
     /// `<scene>`, the fields, `<media>`; empty without a scene plan.
     fn tail(&self) -> Vec<TailRow> {
         let manifest = &self.core.manifest;
-        let (Some(scene), Some(media)) = (manifest.control("<scene>"), manifest.control("<media>")) else { return Vec::new() };
+        let (Some(scene), Some(media)) = (manifest.control("<scene>"), manifest.control("<media>")) else {
+            return Vec::new();
+        };
         let mut fields = manifest.scene.fields.iter().map(|f| (f.start, f.start + f.size));
         let Some(first) = fields.next() else { return Vec::new() };
         let mut tail = vec![TailRow { id: Some(scene), predicts: Some(first) }];
@@ -253,8 +259,13 @@ impl Preparation<'_> {
         let spec = FrameSpec { width, height, format: self.format() };
         // The picture before a continuation is decoded too, and not shown.
         let hidden = usize::from(inputs.context.is_some());
-        let mut inner =
-            StreamDecoder::new().with_video(video, video_layout.clone(), self.geometry.cells, spec, length.frames + hidden)?;
+        let mut inner = StreamDecoder::new().with_video(
+            video,
+            video_layout.clone(),
+            self.geometry.cells,
+            spec,
+            length.frames + hidden,
+        )?;
         let mut hidden_samples = 0;
         if length.samples > 0 {
             let (audio, audio_layout) = self.core.tokenizers.audio()?;

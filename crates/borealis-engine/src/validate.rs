@@ -34,13 +34,18 @@ pub(crate) fn check<'a>(request: &Request, manifest: &'a Manifest, model: &str) 
     if !(1..=MAX_VARIANTS).contains(&request.variants) {
         return Err(EngineError::invalid("variants", format!("{} is out of range", request.variants), "use 1 to 4"));
     }
-    let unsupported = |what: String, remedy: &str| EngineError::Unsupported { model: model.to_string(), what, remedy: remedy.to_string() };
+    let unsupported = |what: String, remedy: &str| EngineError::Unsupported {
+        model: model.to_string(),
+        what,
+        remedy: remedy.to_string(),
+    };
     if matches!(request.output.kind, OutputKind::Text { .. }) {
         return Err(unsupported("generates no text".into(), "ask for a picture or a clip"));
     }
     let Some(mode) = manifest.modes.get(mode_name).filter(|_| manifest.media.is_some()) else {
         let known: Vec<_> = manifest.modes.keys().map(String::as_str).collect();
-        let remedy = if known.is_empty() { "use another model".to_string() } else { format!("it can do: {}", known.join(", ")) };
+        let remedy =
+            if known.is_empty() { "use another model".to_string() } else { format!("it can do: {}", known.join(", ")) };
         return Err(unsupported(format!("cannot do {mode_name}"), &remedy));
     };
     let prompt = Prompt::from_text(&request.prompt);
@@ -91,14 +96,20 @@ fn check_output(request: &Request, manifest: &Manifest) -> Result<()> {
     let Some(aspect) = &request.output.aspect_ratio else { return Ok(()) };
     let known = aspects(manifest);
     if !known.is_empty() && !known.contains(aspect) {
-        return Err(EngineError::invalid("aspect_ratio", format!("\"{aspect}\" is unknown"), format!("use {}", known.join(", "))));
+        return Err(EngineError::invalid(
+            "aspect_ratio",
+            format!("\"{aspect}\" is unknown"),
+            format!("use {}", known.join(", ")),
+        ));
     }
     Ok(())
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<()> {
     let range = |field: &'static str, value: Option<f32>, fits: fn(f32) -> bool, remedy: &str| match value {
-        Some(v) if !v.is_finite() || !fits(v) => Err(EngineError::invalid(field, format!("{v} is out of range"), remedy)),
+        Some(v) if !v.is_finite() || !fits(v) => {
+            Err(EngineError::invalid(field, format!("{v} is out of range"), remedy))
+        }
         _ => Ok(()),
     };
     range("temperature", sampling.temperature, |v| (0.0..=100.0).contains(&v), "use 0 (the likeliest) to 100")?;

@@ -66,7 +66,8 @@ fn noise_is_the_recipes() {
     let golden = Golden::open();
     let words = golden.numbers("sampler.words").0;
     let counters = [[0, 0, 0, 0], [1, 2, 3, 4], [77, 35, 127, 18]];
-    let ours: Vec<f64> = counters.iter().flat_map(|c| philox4x32(*c, [0x1234_5678, 0x9abc_def0])).map(f64::from).collect();
+    let ours: Vec<f64> =
+        counters.iter().flat_map(|c| philox4x32(*c, [0x1234_5678, 0x9abc_def0])).map(f64::from).collect();
     assert_eq!(ours, words);
     let noise = Noise::new(42, 2);
     for (id, want) in golden.numbers("sampler.gumbel").0.iter().enumerate() {
@@ -118,11 +119,22 @@ fn inputs(golden: &Golden, mode: &str, manifest: &Manifest, grid: Grid) -> Input
     let latent = picture.len();
     let one = |control: &str, video: &[f64]| source(manifest, control, 0, video, None, grid);
     match mode {
-        "image_to_video" => Inputs { sources: vec![one("<image_0>", &picture)], starts_with_source: true, ..Inputs::default() },
+        "image_to_video" => {
+            Inputs { sources: vec![one("<image_0>", &picture)], starts_with_source: true, ..Inputs::default() }
+        }
         "edit_image" => Inputs { sources: vec![one("<image_0>", &picture)], ..Inputs::default() },
-        "edit_video" => Inputs { sources: vec![source(manifest, "<video>", 0, &film, Some(&sound), grid)], ..Inputs::default() },
+        "edit_video" => {
+            Inputs { sources: vec![source(manifest, "<video>", 0, &film, Some(&sound), grid)], ..Inputs::default() }
+        }
         "extend" => {
-            let last = source(manifest, "<video>", 10, &film[film.len() - 2 * latent..], Some(&sound[sound.len() - 24..]), grid);
+            let last = source(
+                manifest,
+                "<video>",
+                10,
+                &film[film.len() - 2 * latent..],
+                Some(&sound[sound.len() - 24..]),
+                grid,
+            );
             let before = last.frames[1].ids.clone();
             Inputs { sources: vec![last], first: 12, before, ..Inputs::default() }
         }
@@ -166,7 +178,8 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
     assert_eq!(checked.mode_name, mode);
     let layout = core.layout.clone().unwrap();
     let (video, _) = core.tokenizers.video().unwrap();
-    let geometry = Geometry::for_aspect(&core.manifest, video.config(), &text("aspect"), request.output.resolution).unwrap();
+    let geometry =
+        Geometry::for_aspect(&core.manifest, video.config(), &text("aspect"), request.output.resolution).unwrap();
     let inputs = inputs(golden, &mode, &core.manifest, geometry.grid);
     let preparation = Preparation { core, request: &request, checked: &checked, layout: &layout, geometry: &geometry };
     let plan = preparation.plan(&inputs, &Length { latents, frames: 1, samples: 0 });
@@ -185,7 +198,8 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
     let config = EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(1), memory_limit: None };
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
     let mut model = submit::load_model(&checkpoint, &config).unwrap();
-    let (mut scheduler, mut step, mut logits, mut out) = (Scheduler::new("tiny".into(), u64::MAX), Step::default(), Logits::default(), Vec::new());
+    let (mut scheduler, mut step, mut logits, mut out) =
+        (Scheduler::new("tiny".into(), u64::MAX), Step::default(), Logits::default(), Vec::new());
     scheduler.submit(Arc::new(work));
     while !scheduler.is_idle() {
         scheduler.admit(model.as_mut(), &mut out);
@@ -193,7 +207,9 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
             scheduler.run(&step, model.as_mut(), &mut logits, &mut out);
         }
         out.iter().filter(|m| matches!(m, ToDecoder::Latent { .. })).for_each(|_| outlet.end_decode());
-        if let Some(ToDecoder::Finish(f)) = out.iter().position(|m| matches!(m, ToDecoder::Finish(_))).map(|i| out.swap_remove(i)) {
+        if let Some(ToDecoder::Finish(f)) =
+            out.iter().position(|m| matches!(m, ToDecoder::Finish(_))).map(|i| out.swap_remove(i))
+        {
             return f.ids.into_iter().next().unwrap();
         }
         out.clear();
@@ -203,7 +219,8 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
 
 fn compare(device: DeviceSpec) {
     let golden = Golden::open();
-    let config = EngineConfig { device: device.clone(), dtype: Some(QuantFormat::F32), threads: Some(1), memory_limit: None };
+    let config =
+        EngineConfig { device: device.clone(), dtype: Some(QuantFormat::F32), threads: Some(1), memory_limit: None };
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
     let engine = Engine::new(checkpoint, config).unwrap();
     for case in golden.json["cases"].as_array().unwrap() {

@@ -2,7 +2,9 @@
 //! to see slots that were not written, to write slots that are not reserved.
 
 use borealis_kernels::QuantFormat;
-use borealis_model::{Batch, Forward, Logits, ModelConfig, ModelError, Result, Row, SlotRange, StepCost, Summary, Trace};
+use borealis_model::{
+    Batch, Forward, Logits, ModelConfig, ModelError, Result, Row, SlotRange, StepCost, Summary, Trace,
+};
 use borealis_weights::{Manifest, Predict};
 
 /// See the module.
@@ -40,7 +42,9 @@ impl Mock {
         let ids = |at: Option<usize>, n: usize| at.map_or(&[][..], |at| &batch.codes[at..at + n]);
         let own = self.config.row_codes(row.modality);
         let condition = self.config.modalities[row.modality].condition.as_ref();
-        let condition = condition.and_then(|c| self.config.modalities.iter().position(|m| m.name == *c)).map_or(0, |m| self.config.row_codes(m));
+        let condition = condition
+            .and_then(|c| self.config.modalities.iter().position(|m| m.name == *c))
+            .map_or(0, |m| self.config.row_codes(m));
         for id in ids(row.codes, own).iter().chain(ids(row.condition, condition)) {
             h = mix(h, u64::from(*id) + 1);
         }
@@ -59,7 +63,8 @@ impl Mock {
         let spans = [row.sees.prefix, row.sees.recent];
         let mut sum = 0u64;
         for slot in spans.into_iter().flat_map(|(a, b)| a..b) {
-            let value = self.slots[slot as usize].ok_or_else(|| ModelError::Batch(format!("slot {slot} was never written")))?;
+            let value =
+                self.slots[slot as usize].ok_or_else(|| ModelError::Batch(format!("slot {slot} was never written")))?;
             sum = sum.wrapping_add(mix(value[layer], 5));
         }
         Ok(sum)
@@ -114,7 +119,12 @@ impl Forward for Mock {
         }
         let range = SlotRange { start, len: slots as u32 };
         if slots == 0 || range.end() as usize > self.slots.len() {
-            return Err(ModelError::CacheFull { asked: slots, free: self.slots().1, largest: 0, slots: self.slots.len() });
+            return Err(ModelError::CacheFull {
+                asked: slots,
+                free: self.slots().1,
+                largest: 0,
+                slots: self.slots.len(),
+            });
         }
         self.reserved.push(range);
         self.reserved.sort_by_key(|r| r.start);
@@ -139,7 +149,11 @@ impl Forward for Mock {
         self.steps += 1;
         self.widest = self.widest.max(batch.rows.len());
         for row in &batch.rows {
-            assert!(self.reserved.iter().any(|r| (r.start..r.end()).contains(&row.slot)), "slot {} is not reserved", row.slot);
+            assert!(
+                self.reserved.iter().any(|r| (r.start..r.end()).contains(&row.slot)),
+                "slot {} is not reserved",
+                row.slot
+            );
             self.slots[row.slot as usize] = Some([self.input(row, batch), 0]);
         }
         let second = batch.rows.iter().map(|r| self.seen(r, 0)).collect::<Result<Vec<_>>>()?;
@@ -158,8 +172,12 @@ impl Forward for Mock {
             let spec = &self.config.modalities[query.modality];
             let sizes: Vec<(usize, usize)> = match (query.allowed, spec.predict) {
                 (Some((start, end)), _) => vec![(start as usize, (end - start) as usize)],
-                (None, Predict::Depth) => (0..spec.slots).map(|s| (s * spec.codes.len(), spec.codes[0].size as usize)).collect(),
-                (None, _) => (0..spec.slots).flat_map(|_| &spec.codes).enumerate().map(|(i, c)| (i, c.size as usize)).collect(),
+                (None, Predict::Depth) => {
+                    (0..spec.slots).map(|s| (s * spec.codes.len(), spec.codes[0].size as usize)).collect()
+                }
+                (None, _) => {
+                    (0..spec.slots).flat_map(|_| &spec.codes).enumerate().map(|(i, c)| (i, c.size as usize)).collect()
+                }
             };
             if spec.predict == Predict::Depth {
                 self.depth.push((query.modality, hash));

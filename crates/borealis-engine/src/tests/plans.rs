@@ -59,7 +59,10 @@ fn cases() -> impl Strategy<Value = (Layout, PlanSpec)> {
         layout.groups = groups;
         layout.window = window;
         let input = if source { InputMode::Source } else { InputMode::Previous };
-        (layout, PlanSpec { grid: Grid { height, width }, latents, first, input, source: latents, continued, forced, tail })
+        (
+            layout,
+            PlanSpec { grid: Grid { height, width }, latents, first, input, source: latents, continued, forced, tail },
+        )
     })
 }
 
@@ -151,13 +154,26 @@ proptest! {
 fn the_default_model_decides_a_latent_frame_in_one_step() {
     let layout = layout();
     let grid = Grid { height: 5, width: 8 };
-    let spec =
-        PlanSpec { grid, latents: 37, first: 0, input: InputMode::Previous, source: 0, continued: false, forced: 0, tail: 22 };
+    let spec = PlanSpec {
+        grid,
+        latents: 37,
+        first: 0,
+        input: InputMode::Previous,
+        source: 0,
+        continued: false,
+        forced: 0,
+        tail: 22,
+    };
     let plan = Plan::for_output(&layout, spec);
     // The opening state, then state, pictures and sound of each latent frame together.
     assert_eq!(plan.groups.len(), 38);
     assert_eq!((plan.groups[0].rows.len(), plan.groups[0].complete), (1, 0));
-    assert!(plan.groups[1..].iter().enumerate().all(|(i, g)| g.rows.len() == 42 && g.complete == i + 1 && g.moves.is_empty()));
+    assert!(
+        plan.groups[1..]
+            .iter()
+            .enumerate()
+            .all(|(i, g)| g.rows.len() == 42 && g.complete == i + 1 && g.moves.is_empty())
+    );
     assert_eq!((plan.region, plan.widest), (22 + 42, 42));
     assert_eq!(plan.decided(), 37 * 42);
     // A state row sees the prompt and itself; pictures and sound see all of the block.
@@ -176,7 +192,16 @@ fn the_default_model_decides_a_latent_frame_in_one_step() {
 fn edits_read_the_source_and_continuations_what_was_given() {
     let layout = layout();
     let grid = Grid { height: 5, width: 5 };
-    let spec = PlanSpec { grid, latents: 3, first: 12, input: InputMode::Previous, source: 0, continued: true, forced: 0, tail: 1 };
+    let spec = PlanSpec {
+        grid,
+        latents: 3,
+        first: 12,
+        input: InputMode::Previous,
+        source: 0,
+        continued: true,
+        forced: 0,
+        tail: 1,
+    };
     let plan = Plan::for_output(&layout, spec);
     let row = |plan: &Plan, stream: usize, latent: usize| {
         plan.rows.iter().find(|r| r.stream == stream && r.latent == Some(latent) && r.place == 0).cloned().unwrap()

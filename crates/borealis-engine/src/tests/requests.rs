@@ -107,7 +107,10 @@ fn what_the_checkpoint_lacks_is_named() {
     let text = "the model \"tiny\" cannot do extend: it can do: edit_image, edit_video, image_to_video, reference, text_to_image, text_to_video";
     assert_eq!(extend, (ErrorKind::Unsupported, text.to_string()));
     let guided = message_of(&manifest, |r| r.sampling.guidance = Some(2.0));
-    assert_eq!(guided, (ErrorKind::Unsupported, "the model \"tiny\" was not trained for guidance: leave guidance at 1".to_string()));
+    assert_eq!(
+        guided,
+        (ErrorKind::Unsupported, "the model \"tiny\" was not trained for guidance: leave guidance at 1".to_string())
+    );
 }
 
 #[test]

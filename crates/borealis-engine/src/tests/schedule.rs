@@ -60,7 +60,11 @@ fn manifest() -> Manifest {
 fn frame_ids(layout: &Layout, stream: usize, grid: Grid, salt: u32) -> Vec<u32> {
     let s = &layout.streams[stream];
     let codes = s.codes.iter().cycle();
-    codes.take(s.places(grid) * s.row_codes).enumerate().map(|(i, c)| c.start + (i as u32 * 7 + salt) % c.size).collect()
+    codes
+        .take(s.places(grid) * s.row_codes)
+        .enumerate()
+        .map(|(i, c)| c.start + (i as u32 * 7 + salt) % c.size)
+        .collect()
 }
 
 fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
@@ -80,7 +84,8 @@ fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
         SourceFrame { t: t as i32, ids: (0..3).map(ids).collect() }
     };
     let frames: Vec<SourceFrame> = (0..case.sources.max(1) as u32).map(frame).collect();
-    let sources: Vec<Source> = (0..case.sources.min(1)).map(|_| Source { control: 268, frames: frames.clone() }).collect();
+    let sources: Vec<Source> =
+        (0..case.sources.min(1)).map(|_| Source { control: 268, frames: frames.clone() }).collect();
     let builder = PromptBuilder { layout: &layout, grid, features: features.as_ref() };
     let words: Vec<u32> = (0..case.words as u32).map(|i| (i * 31 + case.seed as u32 % 7) % 256).collect();
     let guided = case.guidance != 1.0;
@@ -198,13 +203,36 @@ fn alone(manifest: &Manifest, case: &Case) -> Vec<NamedIds> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let plan = prop_oneof![Just(PlanKind::Frame), Just(PlanKind::Row), Just(PlanKind::Wavefront), Just(PlanKind::Raster)];
+    let plan =
+        prop_oneof![Just(PlanKind::Frame), Just(PlanKind::Row), Just(PlanKind::Wavefront), Just(PlanKind::Raster)];
     let guidance = prop_oneof![Just(1.0f32), Just(2.5)];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), 0usize..3, prop_oneof![Just(0.0f32), Just(0.9)]);
     (any::<u64>(), 1usize..5, guidance, 1usize..5, 1usize..4, plan, 1usize..90, flags).prop_map(
-        |(seed, variants, guidance, latents, window, plan, words, (source, continued, forced, sources, temperature))| {
+        |(
+            seed,
+            variants,
+            guidance,
+            latents,
+            window,
+            plan,
+            words,
+            (source, continued, forced, sources, temperature),
+        )| {
             let input = if source { InputMode::Source } else { InputMode::Previous };
-            Case { seed, variants, guidance, latents, window, plan, words, input, continued, forced, sources, temperature }
+            Case {
+                seed,
+                variants,
+                guidance,
+                latents,
+                window,
+                plan,
+                words,
+                input,
+                continued,
+                forced,
+                sources,
+                temperature,
+            }
         },
     )
 }
@@ -304,7 +332,8 @@ fn guidance_seed_and_window_change_ids() {
 fn codes_decided_one_after_another() {
     let mut config = tiny_config();
     config["modalities"][3]["predict"] = "depth".into();
-    let heads = serde_json::json!({"num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "intermediate_size": 16});
+    let heads =
+        serde_json::json!({"num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "intermediate_size": 16});
     config["depth"] = heads;
     let manifest = Manifest::new(&config, None).unwrap();
     assert_eq!(manifest.modalities[3].predict, Predict::Depth);

@@ -136,5 +136,10 @@ fn what_does_not_fit_is_refused_with_the_estimate() {
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
     let text = error.to_string();
     assert!(text.starts_with("the request takes ") && text.contains(" MiB of memory (cache "), "{text}");
-    assert!(text.ends_with("24 MiB are allowed: ask for fewer variants, fewer seconds or a lower resolution, or raise the limit"), "{text}");
+    assert!(
+        text.ends_with(
+            "24 MiB are allowed: ask for fewer variants, fewer seconds or a lower resolution, or raise the limit"
+        ),
+        "{text}"
+    );
 }

@@ -87,7 +87,8 @@ fn stills_and_clips_from_text() {
         assert_eq!((frame.width, frame.height), (854, 480));
     }
     let clip = request(OutputKind::Video { seconds: 1.5, audio: true }, Conditioning::Text);
-    let done = render_mp4(engine.submit(clip).unwrap(), &room.path("a.mp4"), &VideoSpec::new(0, 0, 24), |_| {}).unwrap();
+    let done =
+        render_mp4(engine.submit(clip).unwrap(), &room.path("a.mp4"), &VideoSpec::new(0, 0, 24), |_| {}).unwrap();
     let made = info(&done.files[0]);
     assert_eq!((made.width, made.height, made.frames, made.fps), (854, 480, 36, 24.0));
     assert!((made.seconds - 1.5).abs() < 1e-3 && made.audio.is_some());
@@ -99,7 +100,13 @@ fn stills_and_clips_from_text() {
 #[test]
 fn pictures_of_any_size_keep_their_ratio() {
     let (engine, room) = (engine(DeviceSpec::Cpu, 1), room());
-    for (width, height, size) in [(333, 517, (480, 746)), (640, 360, (854, 480)), (90, 400, (192, 854)), (1, 1, (480, 480)), (500, 400, (600, 480))] {
+    for (width, height, size) in [
+        (333, 517, (480, 746)),
+        (640, 360, (854, 480)),
+        (90, 400, (192, 854)),
+        (1, 1, (480, 480)),
+        (500, 400, (600, 480)),
+    ] {
         let media = room.picture("in.png", width, height);
         let still = request(OutputKind::Image, Conditioning::Image(media.clone()));
         let done = render_image(engine.submit(still).unwrap(), &room.path("out.png"), |_| {}).unwrap();
@@ -108,7 +115,8 @@ fn pictures_of_any_size_keep_their_ratio() {
     // An aspect ratio that is asked for wins.
     let mut clip = request(SECOND, Conditioning::Image(room.picture("in.png", 333, 517)));
     clip.output.aspect_ratio = Some("1:1".into());
-    let done = render_mp4(engine.submit(clip).unwrap(), &room.path("out.mp4"), &VideoSpec::new(0, 0, 24), |_| {}).unwrap();
+    let done =
+        render_mp4(engine.submit(clip).unwrap(), &room.path("out.mp4"), &VideoSpec::new(0, 0, 24), |_| {}).unwrap();
     assert_eq!((done.width, done.height, done.frames), (480, 480, 24));
 }
 
@@ -135,8 +143,10 @@ fn edits_are_as_long_as_their_source() {
     let source = room.path("source.mp4");
     for (frames, sound) in [(30, true), (7, false)] {
         write_clip(&source, 400, 300, frames, sound);
-        let edit = request(OutputKind::Video { seconds: 6.0, audio: true }, Conditioning::Video(Media::Path(source.clone())));
-        let done = render_mp4(engine.submit(edit).unwrap(), &room.path("edit.mp4"), &VideoSpec::new(0, 0, 24), |_| {}).unwrap();
+        let edit =
+            request(OutputKind::Video { seconds: 6.0, audio: true }, Conditioning::Video(Media::Path(source.clone())));
+        let done = render_mp4(engine.submit(edit).unwrap(), &room.path("edit.mp4"), &VideoSpec::new(0, 0, 24), |_| {})
+            .unwrap();
         let made = info(&done.files[0]);
         assert_eq!((made.width, made.height, made.frames), (640, 480, u64::from(frames)));
     }
@@ -175,7 +185,8 @@ fn continuations_begin_with_the_clip_and_chain() {
     for count in [1, 2, 5, 9] {
         write_clip(&room.path("short.mp4"), 64, 64, count, false);
         let more = request(SECOND, Conditioning::Extend(Media::Path(room.path("short.mp4"))));
-        let done = render_mp4(engine.submit(more).unwrap(), &room.path("more.mp4"), &VideoSpec::new(0, 0, 24), |_| {}).unwrap();
+        let done = render_mp4(engine.submit(more).unwrap(), &room.path("more.mp4"), &VideoSpec::new(0, 0, 24), |_| {})
+            .unwrap();
         assert_eq!(done.frames, count as usize + 24);
         assert_eq!(info(&room.path("more.mp4")).frames, u64::from(count) + 24);
     }
@@ -202,6 +213,22 @@ fn ids_do_not_depend_on_threads_or_variants() {
     assert_eq!(one[0], four[0]);
 }
 
+/// The model that the program ships, in f32: the same ids on both backends, with one thread and two, alone and beside other variants.
+#[test]
+fn ids_of_the_default_model_do_not_depend_on_how_they_are_computed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/borealis-mini");
+    let make = |device: DeviceSpec, threads: usize, variants: usize| {
+        let config = EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(threads), memory_limit: None };
+        let engine = Engine::new(Checkpoint::open(&folder).unwrap(), config).unwrap();
+        let mut clip = request(SECOND, Conditioning::Text);
+        (clip.seed, clip.variants) = (5, variants);
+        ids(&engine, clip).swap_remove(0)
+    };
+    let one = make(DeviceSpec::Cpu, 1, 1);
+    assert_eq!(one, make(DeviceSpec::Cpu, 2, 4));
+    assert_eq!(one, make(DeviceSpec::Reference, 1, 1));
+}
+
 #[test]
 fn files_that_are_not_there_or_not_pictures() {
     let (engine, room) = (engine(DeviceSpec::Cpu, 1), room());
@@ -212,7 +239,10 @@ fn files_that_are_not_there_or_not_pictures() {
     let missing = kind_of(Conditioning::Image(Media::Path(room.path("no.png"))));
     assert_eq!(missing.0, crate::ErrorKind::NotFound);
     assert!(missing.1.starts_with("image: cannot read \""), "{}", missing.1);
-    let bad = kind_of(Conditioning::Image(Media::Bytes { name: "x.png".into(), data: std::sync::Arc::from(&b"nothing"[..]) }));
+    let bad = kind_of(Conditioning::Image(Media::Bytes {
+        name: "x.png".into(),
+        data: std::sync::Arc::from(&b"nothing"[..]),
+    }));
     assert_eq!(bad.0, crate::ErrorKind::InvalidArgument);
     let still = kind_of(Conditioning::Extend(room.picture("p.png", 20, 20)));
     assert!(still.1.ends_with("is not a clip: give an MP4, MOV or WebM file"), "{}", still.1);
