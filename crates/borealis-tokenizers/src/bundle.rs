@@ -43,7 +43,11 @@ pub struct Tokenizers {
 impl std::fmt::Debug for Tokenizers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (text, video, audio) = (self.text.is_some(), self.video.is_some(), self.audio.is_some());
-        f.debug_struct("Tokenizers").field("text", &text).field("video", &video).field("audio", &audio).finish_non_exhaustive()
+        f.debug_struct("Tokenizers")
+            .field("text", &text)
+            .field("video", &video)
+            .field("audio", &audio)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +87,9 @@ impl Tokenizers {
     /// # Errors
     /// [`TokenizerError::Absent`] when the checkpoint has none.
     pub fn text(&self) -> Result<&TextTokenizer> {
-        self.text.as_ref().ok_or_else(|| TokenizerError::absent("text tokenizer", "use a checkpoint with a text segment"))
+        self.text
+            .as_ref()
+            .ok_or_else(|| TokenizerError::absent("text tokenizer", "use a checkpoint with a text segment"))
     }
 
     /// The video tokenizer and how its codes lie in positions.
@@ -111,7 +117,7 @@ impl Tokenizers {
 
     /// Samples per second of the sound; 0 = silent.
     pub fn sample_rate(&self) -> u32 {
-        self.audio.as_ref().map_or(0, |(codec, _)| codec.config().sample_rate as u32)
+        self.audio.as_ref().map_or(0, |(codec, _)| codec.config().sample_rate)
     }
 
     /// The cells of pictures with an aspect ratio such as `16:9`.
@@ -120,11 +126,14 @@ impl Tokenizers {
     /// [`TokenizerError::Absent`] for a ratio that the checkpoint was not made for.
     pub fn grid(&self, ratio: &str) -> Result<Grid> {
         let (codec, _) = self.video()?;
-        let names = || self.media.iter().flat_map(|m| m.grids.keys()).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let names =
+            || self.media.iter().flat_map(|m| m.grids.keys()).map(String::as_str).collect::<Vec<_>>().join(", ");
         let known = self.media.as_ref().is_some_and(|m| m.grids.contains_key(ratio));
         match parse_ratio(ratio).filter(|_| known) {
             Some(sides) => Grid::for_ratio(codec.config(), sides),
-            None => Err(TokenizerError::absent(format!("aspect ratio \"{ratio}\""), &format!("use one of {}", names()))),
+            None => {
+                Err(TokenizerError::absent(format!("aspect ratio \"{ratio}\""), &format!("use one of {}", names())))
+            }
         }
     }
 
@@ -141,10 +150,16 @@ impl Tokenizers {
             Part::Text(text) => self.text()?.encode(text).map(Encoded::Ids),
             Part::Control(name) => self.vocab.control(name).map(|id| Encoded::Ids(vec![id])),
             Part::Reference(k) => self.vocab.control(&format!("<image_{k}>")).map(|id| Encoded::Ids(vec![id])),
-            Part::Image(frame) => Ok(Encoded::Latents { video: self.encode_frames(std::slice::from_ref(frame), ratio)?, audio: None }),
+            Part::Image(frame) => {
+                Ok(Encoded::Latents { video: self.encode_frames(std::slice::from_ref(frame), ratio)?, audio: None })
+            }
             Part::Clip { frames, audio } => {
                 let video = self.encode_frames(frames, ratio)?;
-                let audio = audio.as_deref().filter(|_| self.has_audio()).map(|samples| self.encode_sound(samples, video.len())).transpose()?;
+                let audio = audio
+                    .as_deref()
+                    .filter(|_| self.has_audio())
+                    .map(|samples| self.encode_sound(samples, video.len()))
+                    .transpose()?;
                 Ok(Encoded::Latents { video, audio })
             }
         }
@@ -192,7 +207,10 @@ impl Tokenizers {
             let grid = self.grid(ratio)?;
             let (rows, columns) = layout.positions(grid.rows, grid.columns);
             if (rows, columns) != (wanted.height, wanted.width) {
-                let what = format!("is [{}, {}]: the video tokenizer's cells make [{rows}, {columns}]", wanted.height, wanted.width);
+                let what = format!(
+                    "is [{}, {}]: the video tokenizer's cells make [{rows}, {columns}]",
+                    wanted.height, wanted.width
+                );
                 return Err(TokenizerError::config("config.json", &format!("media.grids.{ratio}"), what));
             }
         }
@@ -200,7 +218,11 @@ impl Tokenizers {
     }
 }
 
-fn open_video<B: Backend>(checkpoint: &Checkpoint, vocab: &Vocab, backend: B) -> Result<(Box<dyn VideoCodec>, CodeLayout)> {
+fn open_video<B: Backend>(
+    checkpoint: &Checkpoint,
+    vocab: &Vocab,
+    backend: B,
+) -> Result<(Box<dyn VideoCodec>, CodeLayout)> {
     let layout = vocab.layout("video")?;
     let json = checkpoint.file("video_tokenizer/config.json")?;
     // The configurations are compared before any weights are read.
@@ -213,10 +235,16 @@ fn check_video(manifest: &Manifest, config: &VideoConfig) -> Result<()> {
     let Some((at, spec)) = manifest.modality("video") else { return Ok(()) };
     let bad = |field: &str, what: String| Err(TokenizerError::config("config.json", field, what));
     if spec.slots.isqrt().pow(2) != spec.slots {
-        return bad(&format!("modalities[{at}].slots"), format!("is {}: a picture's position is a square of cells", spec.slots));
+        return bad(
+            &format!("modalities[{at}].slots"),
+            format!("is {}: a picture's position is a square of cells", spec.slots),
+        );
     }
     if spec.codes.len() != config.digits || spec.codes.iter().any(|c| c.size as usize != config.levels) {
-        let what = format!("must be {} ranges of {} ids, as many as the video tokenizer has digits and levels", config.digits, config.levels);
+        let what = format!(
+            "must be {} ranges of {} ids, as many as the video tokenizer has digits and levels",
+            config.digits, config.levels
+        );
         return bad(&format!("modalities[{at}].codes"), what);
     }
     match &manifest.media {
@@ -230,23 +258,33 @@ fn check_video(manifest: &Manifest, config: &VideoConfig) -> Result<()> {
 
 fn open_audio(checkpoint: &Checkpoint, vocab: &Vocab) -> Result<(Arc<AudioTokenizer>, CodeLayout)> {
     let layout = vocab.layout("audio")?;
-    let codec = AudioTokenizer::load(checkpoint.file("audio_tokenizer/config.json")?, checkpoint.tensors("audio_tokenizer")?)?;
+    let codec =
+        AudioTokenizer::load(checkpoint.file("audio_tokenizer/config.json")?, checkpoint.tensors("audio_tokenizer")?)?;
     let config = codec.config();
     let manifest = checkpoint.manifest();
     let Some((at, spec)) = manifest.modality("audio") else { return Ok((Arc::new(codec), layout)) };
     let bad = |field: &str, what: String| Err(TokenizerError::config("config.json", field, what));
     if spec.slots != config.frames_per_latent {
-        let what = format!("is {}: the audio tokenizer has {} frames per latent frame", spec.slots, config.frames_per_latent);
+        let what =
+            format!("is {}: the audio tokenizer has {} frames per latent frame", spec.slots, config.frames_per_latent);
         return bad(&format!("modalities[{at}].slots"), what);
     }
     if spec.codes.len() != config.codebooks || spec.codes.iter().any(|c| c.size as usize != config.codebook_size) {
-        let what = format!("must be {} ranges of {} ids, as the audio tokenizer's codebooks", config.codebooks, config.codebook_size);
+        let what = format!(
+            "must be {} ranges of {} ids, as the audio tokenizer's codebooks",
+            config.codebooks, config.codebook_size
+        );
         return bad(&format!("modalities[{at}].codes"), what);
     }
     if let Some(media) = &manifest.media {
         let rate = config.latent_samples() as u64 * u64::from(media.latent_fps);
-        if rate != config.sample_rate as u64 {
-            let what = format!("is {}: latent frames of {} samples at {} Hz do not fit", media.latent_fps, config.latent_samples(), config.sample_rate);
+        if rate != u64::from(config.sample_rate) {
+            let what = format!(
+                "is {}: latent frames of {} samples at {} Hz do not fit",
+                media.latent_fps,
+                config.latent_samples(),
+                config.sample_rate
+            );
             return bad("media.latent_fps", what);
         }
     }

@@ -88,10 +88,24 @@ mod tests {
     fn names_of_pictures_are_found() {
         let parts = |s| Prompt::from_text(s).parts;
         assert_eq!(parts("a red ball"), [text("a red ball")]);
-        assert_eq!(parts(" a ball like <IMAGE_0>, at dusk "), [text("a ball like"), Part::Reference(0), text(", at dusk")]);
+        assert_eq!(
+            parts(" a ball like <IMAGE_0>, at dusk "),
+            [text("a ball like"), Part::Reference(0), text(", at dusk")]
+        );
         assert_eq!(parts("@image1 on @Image2"), [Part::Reference(0), text("on"), Part::Reference(1)]);
         assert_eq!(parts("<IMAGE_6><image_12>"), [Part::Reference(6), Part::Reference(12)]);
-        for plain in ["<IMAGE_", "<IMAGE_>", "<IMAGE_x>", "@image0", "@imag", "me@image.org", "a < b @", "<IMAGE_99999>", "<é", "@imagé1"] {
+        for plain in [
+            "<IMAGE_",
+            "<IMAGE_>",
+            "<IMAGE_x>",
+            "@image0",
+            "@imag",
+            "me@image.org",
+            "a < b @",
+            "<IMAGE_99999>",
+            "<é",
+            "@imagé1",
+        ] {
             assert_eq!(parts(plain), [text(plain)], "{plain}");
         }
         assert!(parts("  ").is_empty());

@@ -1,9 +1,21 @@
 //! Text <-> ids, by Hugging Face `tokenizers`.
 
-use borealis_weights::Segment;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use borealis_weights::{Segment, parse_json};
 use tokenizers::Tokenizer;
 
 use crate::{Result, TokenId, TokenizerError};
+
+const FILE: &str = "tokenizer.json";
+
+/// Runs a call of the `tokenizers` library, which panics on some files that contradict themselves.
+fn guard<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|e| TokenizerError::Text(e.to_string().replace('\n', " "))),
+        Err(_) => Err(TokenizerError::Text("it contradicts itself".into())),
+    }
+}
 
 /// The text tokenizer of a checkpoint: immutable, shared.
 ///
@@ -22,15 +34,21 @@ impl TextTokenizer {
     /// # Errors
     /// [`TokenizerError::Text`] when the file is not a tokenizer, [`TokenizerError::Config`] when it has more ids than the segment.
     pub fn new(json: &[u8], segment: &Segment) -> Result<Self> {
-        let mut inner = Tokenizer::from_bytes(json).map_err(|e| TokenizerError::Text(e.to_string()))?;
+        parse_json(FILE, json)?;
+        let mut inner = guard(|| Tokenizer::from_bytes(json))?;
         let highest = inner.get_vocab(true).into_values().max();
         let ids = highest.map_or(0, |id| u64::from(id) + 1);
         if ids == 0 || ids > u64::from(segment.size) {
-            let what = format!("has ids up to {}, segment \"{}\" of config.json has {}", ids.saturating_sub(1), segment.name, segment.size);
-            return Err(TokenizerError::config("tokenizer.json", "model.vocab", what));
+            let what = format!(
+                "has ids up to {}, segment \"{}\" of config.json has {}",
+                ids.saturating_sub(1),
+                segment.name,
+                segment.size
+            );
+            return Err(TokenizerError::config(FILE, "model.vocab", what));
         }
         // A length is for the engine to limit and to fill up, not for the file.
-        inner.with_truncation(None).map_err(|e| TokenizerError::Text(e.to_string()))?;
+        guard(|| inner.with_truncation(None).map(|_| ()))?;
         inner.with_padding(None);
         inner.set_encode_special_tokens(true);
         Ok(Self { inner, start: segment.start, size: segment.size })
@@ -44,7 +62,7 @@ impl TextTokenizer {
         if text.is_empty() {
             return Ok(Vec::new());
         }
-        let encoding = self.inner.encode_fast(text, false).map_err(|e| TokenizerError::Text(format!("cannot encode this text: {e}")))?;
+        let encoding = guard(|| self.inner.encode_fast(text, false))?;
         encoding.get_ids().iter().map(|id| self.check(*id).map(|()| self.start + id)).collect()
     }
 
@@ -63,7 +81,7 @@ impl TextTokenizer {
     }
 
     fn decode_local(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(|e| TokenizerError::Text(format!("cannot decode: {e}")))
+        guard(|| self.inner.decode(ids, false))
     }
 
     fn local(&self, id: TokenId) -> Result<u32> {

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn weights() -> CheckpointBuilder {
-    let names = [("a.weight".to_string(), vec![2, 64]), ("b.weight".to_string(), vec![64]), ("c.weight".to_string(), vec![3])];
+    let names =
+        [("a.weight".to_string(), vec![2, 64]), ("b.weight".to_string(), vec![64]), ("c.weight".to_string(), vec![3])];
     CheckpointBuilder::new(text_config()).tensors("", &names, 1)
 }
 
@@ -59,8 +60,14 @@ fn missing_files() {
 fn headers_that_lie() {
     let one = |start: usize, end: usize| format!(r#""a":{{"dtype":"F32","shape":[2],"data_offsets":[{start},{end}]}}"#);
     says(&broken(|f| fs::write(f.join("model.safetensors"), b"abc").unwrap()), &["3 bytes are too few"]);
-    says(&broken(|f| fs::write(f.join("model.safetensors"), u64::MAX.to_le_bytes()).unwrap()), &["would be 18446744073709551615 bytes"]);
-    says(&broken(|f| fs::write(f.join("model.safetensors"), 99u64.to_le_bytes()).unwrap()), &["would be 99 bytes but only 0 follow"]);
+    says(
+        &broken(|f| fs::write(f.join("model.safetensors"), u64::MAX.to_le_bytes()).unwrap()),
+        &["would be 18446744073709551615 bytes"],
+    );
+    says(
+        &broken(|f| fs::write(f.join("model.safetensors"), 99u64.to_le_bytes()).unwrap()),
+        &["would be 99 bytes but only 0 follow"],
+    );
     says(&header("[]", 0), &["does not start with {"]);
     says(&header("{\"a\":", 0), &["bad header"]);
     says(&header(&format!("{{{}}}", one(0, 8)), 7), &["not the length that its header describes"]);
@@ -72,10 +79,19 @@ fn headers_that_lie() {
     let b = |start: usize, end: usize| one(start, end).replace("\"a\"", "\"b\"");
     says(&header(&format!("{{{},{}}}", one(0, 8), b(4, 12)), 12), &["overlap others or leave a hole"]);
     says(&header(&format!("{{{},{}}}", one(0, 8), b(12, 20)), 20), &["overlap others or leave a hole"]);
-    says(&header(r#"{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}"#, 8), &["tensor a has type F64: use F32, F16, BF16 or I8"]);
+    says(
+        &header(r#"{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}"#, 8),
+        &["tensor a has type F64: use F32, F16, BF16 or I8"],
+    );
     says(&header(r#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#, 0), &["tensor a has shape [0]"]);
-    says(&header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#, 0), &["larger than any memory"]);
-    says(&header(r#"{"a":{"dtype":"I8","shape":[1,64],"data_offsets":[0,64]}}"#, 64), &["tensor a is I8", "quantization"]);
+    says(
+        &header(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}"#, 0),
+        &["larger than any memory"],
+    );
+    says(
+        &header(r#"{"a":{"dtype":"I8","shape":[1,64],"data_offsets":[0,64]}}"#, 64),
+        &["tensor a is I8", "quantization"],
+    );
 }
 
 #[test]
@@ -92,10 +108,16 @@ fn int8_needs_its_scales() {
     config["quantization"] = json!({"format": "int8", "group": 64});
     let open = |header: &str, data: usize| {
         let folder = tempfile::tempdir().unwrap();
-        CheckpointBuilder::new(config.clone()).file("model.safetensors", file(header, data)).write(folder.path()).unwrap();
+        CheckpointBuilder::new(config.clone())
+            .file("model.safetensors", file(header, data))
+            .write(folder.path())
+            .unwrap();
         refused(folder.path())
     };
-    says(&open(r#"{"a":{"dtype":"I8","shape":[1,64],"data_offsets":[0,64]}}"#, 64), &["a is I8 and needs a.scales as F16 [1, 1]: it is missing"]);
+    says(
+        &open(r#"{"a":{"dtype":"I8","shape":[1,64],"data_offsets":[0,64]}}"#, 64),
+        &["a is I8 and needs a.scales as F16 [1, 1]: it is missing"],
+    );
     says(&open(r#"{"a":{"dtype":"I8","shape":[1,65],"data_offsets":[0,65]}}"#, 65), &["multiple of the group, 64"]);
     says(&open(r#"{"a":{"dtype":"I8","shape":[64],"data_offsets":[0,64]}}"#, 64), &["multiple of the group, 64"]);
     let scales = r#"{"a":{"dtype":"I8","shape":[1,64],"data_offsets":[0,64]},"a.scales":{"dtype":"F16","shape":[2],"data_offsets":[64,68]}}"#;
@@ -115,13 +137,27 @@ fn indices_that_lie() {
         refused(folder.path())
     };
     let first = "model-00001-of-00002.safetensors";
-    for name in ["../x.safetensors", "/etc/passwd", "a/b.safetensors", "..\\x.safetensors", ".safetensors", "config.json", "x\0.safetensors"] {
-        says(&index(&|v, _| v["weight_map"]["a.weight"] = json!(name)), &["weight_map.a.weight", "not a plain file name"]);
+    for name in [
+        "../x.safetensors",
+        "/etc/passwd",
+        "a/b.safetensors",
+        "..\\x.safetensors",
+        ".safetensors",
+        "config.json",
+        "x\0.safetensors",
+    ] {
+        says(
+            &index(&|v, _| v["weight_map"]["a.weight"] = json!(name)),
+            &["weight_map.a.weight", "not a plain file name"],
+        );
     }
     says(&index(&|v, _| v["weight_map"] = json!({})), &["1 to 1024 shards"]);
     says(&index(&|v, _| v["weight_map"]["c"] = json!(first)), &["tensor c is missing"]);
     says(&index(&|v, _| v["weight_map"]["c"] = json!("model-3.safetensors")), &["model-3.safetensors is missing"]);
-    says(&index(&|v, _| drop(v["weight_map"].as_object_mut().unwrap().remove("a.weight"))), &[first, "tensor a.weight is not placed in this shard"]);
+    says(
+        &index(&|v, _| drop(v["weight_map"].as_object_mut().unwrap().remove("a.weight"))),
+        &[first, "tensor a.weight is not placed in this shard"],
+    );
     says(&index(&|v, _| v["weight_map"]["b.weight"] = json!(first)), &["is missing"]);
     says(&index(&|_, f| fs::remove_file(f.join(first)).unwrap()), &[first, "is missing"]);
     says(&index(&|_, f| fs::write(f.join("model.safetensors"), b"").unwrap()), &["remove one of them"]);
@@ -142,7 +178,13 @@ fn links_and_devices() {
     says(&link(&outside.path().join("x")), &["leads out of the folder"]);
     says(&link(Path::new("/dev/zero")), &["leads out of the folder"]);
     says(&link(Path::new("model.safetensors")), &["cannot read model.safetensors"]);
-    says(&broken(|f| { fs::remove_file(f.join("config.json")).unwrap(); fs::create_dir(f.join("config.json")).unwrap() }), &["not a plain file"]);
+    says(
+        &broken(|f| {
+            fs::remove_file(f.join("config.json")).unwrap();
+            fs::create_dir(f.join("config.json")).unwrap()
+        }),
+        &["not a plain file"],
+    );
     // A link that stays inside is fine.
     let folder = tempfile::tempdir().unwrap();
     weights().write(folder.path()).unwrap();
@@ -167,26 +209,44 @@ fn vocabularies_that_contradict_themselves() {
     says(&manifest(|c| c["model_type"] = json!("llama")), &["model_type is \"llama\""]);
     says(&manifest(|c| c["vocab_size"] = json!(565)), &["vocab_size is 565", "cover 564 ids"]);
     says(&manifest(|c| c["vocab_size"] = json!(-1)), &["vocab_size is -1: must be an integer from 1"]);
-    says(&manifest(|c| c["segments"][1]["start"] = json!(255)), &["segments[1].start is 255: must be 256, right after segment \"text\""]);
+    says(
+        &manifest(|c| c["segments"][1]["start"] = json!(255)),
+        &["segments[1].start is 255: must be 256, right after segment \"text\""],
+    );
     says(&manifest(|c| c["segments"][1]["size"] = json!(43)), &["segments[2].start is 300: must be 299"]);
     says(&manifest(|c| c["segments"][1]["size"] = json!(0)), &["segments[1].size is 0"]);
     says(&manifest(|c| c["segments"][2]["name"] = json!("text")), &["segments[2].name", "unique"]);
-    says(&manifest(|c| c["segments"][2]["sizes"] = json!(1)), &["segments[2].sizes is 1: unknown field, did you mean \"size\"?"]);
+    says(
+        &manifest(|c| c["segments"][2]["sizes"] = json!(1)),
+        &["segments[2].sizes is 1: unknown field, did you mean \"size\"?"],
+    );
     says(&manifest(|c| c["segments"] = json!(3)), &["segments is 3: must be a list"]);
-    says(&manifest(|c| c["controls"]["<media>"] = json!(7)), &["controls.<media> is 7: must lie in segment \"control\", 256 to 299"]);
+    says(
+        &manifest(|c| c["controls"]["<media>"] = json!(7)),
+        &["controls.<media> is 7: must lie in segment \"control\", 256 to 299"],
+    );
     says(&manifest(|c| c["controls"]["<media>"] = json!(256)), &["256: is also the id of control"]);
     says(&manifest(|c| c["row_kinds"][1] = json!("text")), &["row_kinds[1]", "unique"]);
     says(&manifest(|c| c["hiden_size"] = json!(1)), &["hiden_size is 1: unknown field, did you mean \"hidden_size\"?"]);
-    says(&manifest(|c| c["quantization"] = json!({"format": "int8", "group": 32})), &["quantization.group is 32: must be 64 or 128"]);
+    says(
+        &manifest(|c| c["quantization"] = json!({"format": "int8", "group": 32})),
+        &["quantization.group is 32: must be 64 or 128"],
+    );
 }
 
 #[test]
 fn modalities_that_contradict_the_vocabulary() {
     says(&manifest(|c| c["modalities"][0]["codes"][0]["size"] = json!(565)), &["modalities[0].codes[0].size is 565"]);
-    says(&manifest(|c| c["modalities"][2]["codes"][8]["size"] = json!(9)), &["modalities[2].codes[8].size is 9", "inside one segment"]);
+    says(
+        &manifest(|c| c["modalities"][2]["codes"][8]["size"] = json!(9)),
+        &["modalities[2].codes[8].size is 9", "inside one segment"],
+    );
     says(&manifest(|c| c["modalities"][2]["codes"] = json!([])), &["at least one range"]);
     says(&manifest(|c| c["modalities"][2]["predict"] = json!("one")), &["predict is \"one\"", "4 of 9"]);
-    says(&manifest(|c| c["modalities"][2]["predict"] = json!("two")), &["must be \"one\" or \"parallel\" or \"depth\""]);
+    says(
+        &manifest(|c| c["modalities"][2]["predict"] = json!("two")),
+        &["must be \"one\" or \"parallel\" or \"depth\""],
+    );
     says(&manifest(|c| c["modalities"][0]["copy_gate"] = json!(true)), &["copy_gate is true"]);
     says(&manifest(|c| c["modalities"][2]["slots"] = json!(0)), &["slots is 0"]);
     says(&manifest(|c| c["modalities"][2]["plan"] = json!("spiral")), &["plan is \"spiral\""]);
@@ -198,22 +258,51 @@ fn modalities_that_contradict_the_vocabulary() {
 
 #[test]
 fn media_that_do_not_add_up() {
-    says(&manifest(|c| c["media"]["latent_fps"] = json!(5)), &["media.latent_fps is 5: must be fps / frames_per_latent = 24 / 4"]);
+    says(
+        &manifest(|c| c["media"]["latent_fps"] = json!(5)),
+        &["media.latent_fps is 5: must be fps / frames_per_latent = 24 / 4"],
+    );
     says(&manifest(|c| c["media"]["window"] = json!(0)), &["media.window is 0"]);
-    says(&manifest(|c| c["media"]["block"][0] = json!("smell")), &["media.block[0] is \"smell\": must be a modality: text, state"]);
+    says(
+        &manifest(|c| c["media"]["block"][0] = json!("smell")),
+        &["media.block[0] is \"smell\": must be a modality: text, state"],
+    );
     says(&manifest(|c| c["media"]["block"][0] = json!("video")), &["media.block[1]", "already in the block"]);
-    says(&manifest(|c| c["media"]["groups"] = json!([["state"], ["video"]])), &["every modality of media.block exactly once"]);
+    says(
+        &manifest(|c| c["media"]["groups"] = json!([["state"], ["video"]])),
+        &["every modality of media.block exactly once"],
+    );
     says(&manifest(|c| c["media"]["grids"]["16x9"] = json!([1, 1])), &["a ratio such as"]);
     says(&manifest(|c| c["media"]["grids"]["16:9"] = json!([5])), &["must be [rows, columns]"]);
     says(&manifest(|c| c["media"]["grids"]["16:9"] = json!([5, 0])), &["media.grids.16:9[1] is 0"]);
-    says(&manifest(|c| c["media"]["canvas_cells"]["16:9"] = json!([9, 17])), &["canvas_cells.16:9", "must make the grid [5, 8]"]);
+    says(
+        &manifest(|c| c["media"]["canvas_cells"]["16:9"] = json!([9, 17])),
+        &["canvas_cells.16:9", "must make the grid [5, 8]"],
+    );
     says(&manifest(|c| c["row_features"]["size"] = json!(35)), &["row_features.size is 35: the lists make 36 numbers"]);
     says(&manifest(|c| c["row_features"]["relative"] = json!(["x"])), &["row_features.relative[0] is \"x\""]);
-    says(&manifest(|c| c["scene"]["fields"][1]["size"] = json!(33)), &["scene.fields[1].start", "segment \"scene\", 300 to 339"]);
+    says(
+        &manifest(|c| c["scene"]["fields"][1]["size"] = json!(33)),
+        &["scene.fields[1].start", "segment \"scene\", 300 to 339"],
+    );
     says(&manifest(|c| c["scene"]["fields"][1]["name"] = json!("background")), &["unique"]);
+    says(
+        &manifest(|c| c["modalities"][0]["codes"][0]["size"] = json!(330)),
+        &["scene.fields[1].start is 308", "modality \"text\""],
+    );
+    says(
+        &manifest(|c| (c["media"]["scene_condition"], c["scene"]) = (json!(true), json!({}))),
+        &["media.scene_condition is true: needs a scene plan"],
+    );
     says(&manifest(|c| c["modes"]["text_to_smell"] = json!({"control": "<t2v>"})), &["unknown field"]);
-    says(&manifest(|c| c["modes"]["extend"]["control"] = json!("<more>")), &["modes.extend.control is \"<more>\": must be one of"]);
-    says(&manifest(|c| drop(c["controls"].as_object_mut().unwrap().remove("<media>"))), &["controls.<media> is missing"]);
+    says(
+        &manifest(|c| c["modes"]["extend"]["control"] = json!("<more>")),
+        &["modes.extend.control is \"<more>\": must be one of"],
+    );
+    says(
+        &manifest(|c| drop(c["controls"].as_object_mut().unwrap().remove("<media>"))),
+        &["controls.<media> is missing"],
+    );
 }
 
 #[test]
@@ -229,9 +318,15 @@ fn generation_defaults_that_mean_nothing() {
 
 #[test]
 fn large_files_are_not_read() {
-    says(&broken(|f| fs::File::create(f.join("config.json")).unwrap().set_len(1 << 40).unwrap()), &["config.json: 1099511627776 bytes, at most 4194304"]);
+    says(
+        &broken(|f| fs::File::create(f.join("config.json")).unwrap().set_len(1 << 40).unwrap()),
+        &["config.json: 1099511627776 bytes, at most 4194304"],
+    );
     // A mapped file of any size costs nothing before its header is believed.
-    says(&broken(|f| fs::File::create(f.join("model.safetensors")).unwrap().set_len(1 << 40).unwrap()), &["does not start with {"]);
+    says(
+        &broken(|f| fs::File::create(f.join("model.safetensors")).unwrap().set_len(1 << 40).unwrap()),
+        &["does not start with {"],
+    );
 }
 
 /// Replaces the value at the `at`-th place of a tree.
@@ -249,8 +344,17 @@ fn replace(value: &mut Value, at: &mut usize, with: &Value) {
 
 fn odd_value() -> impl Strategy<Value = Value> {
     prop_oneof![
-        Just(Value::Null), Just(json!([])), Just(json!({})), Just(json!("x")), Just(json!(true)), Just(json!(1e300)), Just(json!(-1)), Just(json!(u64::MAX)),
-        any::<i64>().prop_map(|v| json!(v)), (0u32..600).prop_map(|v| json!(v)), Just(json!([[["text"]]])),
+        Just(Value::Null),
+        Just(json!([])),
+        Just(json!({})),
+        Just(json!("x")),
+        Just(json!(true)),
+        Just(json!(1e300)),
+        Just(json!(-1)),
+        Just(json!(u64::MAX)),
+        any::<i64>().prop_map(|v| json!(v)),
+        (0u32..600).prop_map(|v| json!(v)),
+        Just(json!([[["text"]]])),
     ]
 }
 

@@ -9,9 +9,15 @@ use std::path::Path;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn names() -> Vec<(String, Vec<usize>)> {
-    let shapes: [(&str, &[usize]); 4] =
-        [("model.norm.weight", &[64]), ("lm_head.weight", &[300, 64]), ("model.layers.0.mlp.gate.weight", &[4, 64]), ("a.experts.down_proj", &[2, 3, 128])];
+type Names = Vec<(String, Vec<usize>)>;
+
+fn names() -> Names {
+    let shapes: [(&str, &[usize]); 4] = [
+        ("model.norm.weight", &[64]),
+        ("lm_head.weight", &[300, 64]),
+        ("model.layers.0.mlp.gate.weight", &[4, 64]),
+        ("a.experts.down_proj", &[2, 3, 128]),
+    ];
     shapes.iter().map(|(n, s)| (n.to_string(), s.to_vec())).collect()
 }
 
@@ -26,7 +32,10 @@ fn the_tiny_default_model_opens() -> Result {
     assert_eq!((media.fps, media.latent_fps, media.window, media.time_scale), (24, 6, 1, 0.0));
     assert_eq!(media.groups, [vec![1], vec![2, 3]]);
     let (video, spec) = m.modality("video").ok_or("no video")?;
-    assert_eq!((video, spec.slots, spec.codes.len(), spec.predict, spec.plan), (2, 4, 9, Predict::Parallel, PlanKind::Frame));
+    assert_eq!(
+        (video, spec.slots, spec.codes.len(), spec.predict, spec.plan),
+        (2, 4, 9, Predict::Parallel, PlanKind::Frame)
+    );
     assert_eq!(spec.condition.as_deref(), Some("state"));
     let features = m.row_features.as_ref().ok_or("no features")?;
     assert_eq!(features.len(), 148);
@@ -47,10 +56,16 @@ fn the_tiny_default_model_opens() -> Result {
 
 #[test]
 fn tensors_are_what_was_written_in_every_type() -> Result {
-    for (dtype, tolerance) in [(HostType::F32, 0.0), (HostType::F16, 1e-3), (HostType::Bf16, 8e-3), (HostType::I8, 8e-3)] {
+    for (dtype, tolerance) in
+        [(HostType::F32, 0.0), (HostType::F16, 1e-3), (HostType::Bf16, 8e-3), (HostType::I8, 8e-3)]
+    {
         for shards in [1, 3] {
             let folder = tempfile::tempdir()?;
-            CheckpointBuilder::new(text_config()).dtype(dtype).shards(shards).tensors("", &names(), 5).write(folder.path())?;
+            CheckpointBuilder::new(text_config())
+                .dtype(dtype)
+                .shards(shards)
+                .tensors("", &names(), 5)
+                .write(folder.path())?;
             let checkpoint = Checkpoint::open(folder.path())?;
             let set = checkpoint.tensors("")?;
             set.check(&names())?;
@@ -73,7 +88,10 @@ fn tensors_are_what_was_written_in_every_type() -> Result {
 
 #[test]
 fn embedded_files_are_a_folder() -> Result {
-    let built = CheckpointBuilder::new(tiny_config()).tensors("", &names(), 1).json("generation_config.json", &json!({"guidance": 2.5})).build()?;
+    let built = CheckpointBuilder::new(tiny_config())
+        .tensors("", &names(), 1)
+        .json("generation_config.json", &json!({"guidance": 2.5}))
+        .build()?;
     let files: Vec<(&'static str, &'static [u8])> =
         built.into_iter().map(|(n, b)| (&*Box::leak(n.into_boxed_str()), &*Box::leak(b.into_boxed_slice()))).collect();
     let checkpoint = Checkpoint::embedded(Box::leak(files.into_boxed_slice()))?;
@@ -92,7 +110,7 @@ fn names_and_shapes_must_agree() -> Result {
     CheckpointBuilder::new(text_config()).tensors("", &names(), 5).write(folder.path())?;
     let checkpoint = Checkpoint::open(folder.path())?;
     let set = checkpoint.tensors("")?;
-    let message = |edit: &dyn Fn(&mut Vec<(String, Vec<usize>)>)| {
+    let message = |edit: &dyn Fn(&mut Names)| {
         let mut wanted = names();
         edit(&mut wanted);
         set.check(&wanted).err().map(|e| e.to_string()).unwrap_or_default()
@@ -102,7 +120,10 @@ fn names_and_shapes_must_agree() -> Result {
     let extra = message(&|w| drop(w.remove(2)));
     assert!(extra.contains("unknown tensor model.layers.0.mlp.gate.weight"), "{extra}");
     let reshaped = message(&|w| w[1].1 = vec![64, 300]);
-    assert!(reshaped.contains("lm_head.weight has shape [300, 64], the configuration asks for [64, 300]"), "{reshaped}");
+    assert!(
+        reshaped.contains("lm_head.weight has shape [300, 64], the configuration asks for [64, 300]"),
+        "{reshaped}"
+    );
     set.get("model.norm.weight")?;
     let unused = set.check_all_used().unwrap_err().to_string();
     assert!(unused.contains("unknown tensor a.experts.down_proj"), "{unused}");

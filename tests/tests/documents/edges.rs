@@ -10,10 +10,20 @@ const EDGES: [(&str, &[&str]); 7] = [
     ("borealis-weights", &["borealis-kernels"]),
     ("borealis-tokenizers", &["borealis-kernels", "borealis-media", "borealis-weights"]),
     ("borealis-model", &["borealis-kernels", "borealis-weights"]),
-    ("borealis-engine", &["borealis-kernels", "borealis-media", "borealis-model", "borealis-tokenizers", "borealis-weights"]),
+    (
+        "borealis-engine",
+        &["borealis-kernels", "borealis-media", "borealis-model", "borealis-tokenizers", "borealis-weights"],
+    ),
     (
         "borealis-cli",
-        &["borealis-engine", "borealis-kernels", "borealis-media", "borealis-model", "borealis-tokenizers", "borealis-weights"],
+        &[
+            "borealis-engine",
+            "borealis-kernels",
+            "borealis-media",
+            "borealis-model",
+            "borealis-tokenizers",
+            "borealis-weights",
+        ],
     ),
 ];
 
@@ -46,7 +56,8 @@ fn the_edges_between_the_crates_are_the_documented_ones() {
     for package in ["borealis-tests", "borealis-benches"] {
         found.remove(package);
     }
-    let documented: Graph = EDGES.iter().map(|(n, d)| (n.to_string(), d.iter().map(|d| d.to_string()).collect())).collect();
+    let documented: Graph =
+        EDGES.iter().map(|(n, d)| (n.to_string(), d.iter().map(|d| d.to_string()).collect())).collect();
     assert_eq!(found, documented);
 }
 

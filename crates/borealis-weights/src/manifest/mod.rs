@@ -143,6 +143,9 @@ impl Manifest {
         modality::check_media(&root, &modalities, media.as_ref())?;
         let row_features = Features::read(&root, &modalities)?;
         let scene = Scene::read(&root, &segments, &modalities)?;
+        if media.as_ref().is_some_and(|m| m.scene_condition) && scene.fields.is_empty() {
+            return Err(root.get("media")?.get("scene_condition")?.fail("needs a scene plan: add scene.fields"));
+        }
         let modes = prompt::modes(&root, &controls, &scene)?;
         let empty = Value::Object(serde_json::Map::new());
         let generation = Generation::read(
