@@ -87,7 +87,7 @@ pub(crate) fn experts(
     let total = scratch.group(routing, rows, gate_up.expert_count());
     let Scratch { starts, active, rows: rows_of, weights, gate_up: both, inner: mid, sum } = scratch;
     let mid = first(mid, total * inner);
-    let work = total * inputs * inner;
+    let work = total * inputs * inner * 2;
     let run = |chunks: usize, chunk: &(dyn Fn(usize) + Sync)| {
         if work < SMALL { (0..chunks).for_each(chunk) } else { pool.run(chunks, chunk) }
     };

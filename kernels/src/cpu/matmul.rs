@@ -10,8 +10,8 @@ use super::weight::{Matrix, PANEL};
 const CHUNK_ROWS: usize = 96;
 /// Panels of a chunk.
 const CHUNK_PANELS: usize = 4;
-/// Multiply-adds below which a second thread does not pay.
-pub(crate) const SMALL: usize = 1 << 16;
+/// Multiply-adds (some 6 microseconds of one core) below which a second thread does not pay: waking it costs about as much.
+pub(crate) const SMALL: usize = 1 << 18;
 
 /// Rows of the next tile when `left` are left: as even as possible (8 rows are 4 + 4), since narrow tiles are slow.
 pub(crate) fn tile_rows(left: usize) -> usize {

@@ -55,7 +55,7 @@ struct Inner {
 pub struct CpuBuffer(Aligned<f32>);
 
 /// Numbers of an element-wise operation that a chunk covers.
-const CHUNK: usize = 1 << 13;
+const CHUNK: usize = 1 << 14;
 
 impl Cpu {
     /// With `threads` threads in all (at least 1), the caller's among them.

@@ -157,7 +157,8 @@ fn route_and_experts() {
             scale: if i % 2 == 0 { 1.0 } else { 2.5 },
             selection_bias: if i % 4 == 1 { r.numbers(all) } else { Vec::new() },
         };
-        let rows = r.size(1, 50);
+        // Many rows, so that the router is cut into chunks, too.
+        let rows = if i % 9 == 4 { 400 } else { r.size(1, 50) };
         let what = format!("experts {i}: {rows} rows, {inputs} -> {inner} -> {outputs}, {spec:?}, {}", format.name());
         let router = Host::random(&mut r, &[all, inputs], borealis_kernels::QuantFormat::F32);
         let gate_up = Host::random(&mut r, &[experts, 2 * inner, inputs], format);

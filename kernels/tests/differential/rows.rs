@@ -81,7 +81,7 @@ impl Case for Norm {
 fn rms_norm() {
     let (b, mut r) = (Backends::new(), Random::new(2));
     for i in 0..20 {
-        let (rows, n) = (r.size(1, 90), r.size(1, 300));
+        let (rows, n) = (r.size(1, 150), r.size(1, 400));
         let (x, w) = (r.numbers(rows * n), r.numbers(n));
         b.check(&format!("rms_norm {rows} x {n}"), &Norm { x, w, in_place: i % 2 == 0 });
     }
@@ -172,7 +172,9 @@ impl Case for Elements {
 fn elements() {
     let (b, mut r) = (Backends::new(), Random::new(4));
     for _ in 0..20 {
-        let n = 2 * r.size(1, 300);
+        // The long ones are cut into chunks.
+        let longest = r.pick(&[300, 30_000]);
+        let n = 2 * r.size(1, longest);
         let factor = r.pick(&[0.01, 1.0, 30.0]);
         let mut numbers = || r.numbers(n).into_iter().map(|x| x * factor).collect();
         b.check(&format!("elements {n} of size {factor}"), &Elements { x: numbers(), y: numbers() });
