@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from borealis_recipe import audio_codec, video_tokenizer
+from borealis_recipe import audio_codec, checkpoint, video_tokenizer
 from borealis_recipe.records import Record, make_record
 
 SHARD_SECONDS = 40.0
@@ -19,14 +19,18 @@ SHARD_SECONDS = 40.0
 def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--out", type=Path, required=True)
-    a.add_argument("--video", type=Path, required=True)
-    a.add_argument("--audio", type=Path, required=True)
+    a.add_argument("--video", type=Path)
+    a.add_argument("--audio", type=Path)
+    a.add_argument("--checkpoint", type=Path, help="take both codecs from a checkpoint folder")
     a.add_argument("--seed", type=int, default=0)
     a.add_argument("--minutes", type=float, default=60.0)
     o = a.parse_args()
     torch.set_num_threads(1)
     o.out.mkdir(parents=True, exist_ok=True)
-    video, audio = video_tokenizer.load(o.video), audio_codec.load(o.audio)
+    if o.checkpoint:
+        _, _, video, audio = checkpoint.read(o.checkpoint)
+    else:
+        video, audio = video_tokenizer.load(o.video), audio_codec.load(o.audio)
     r, start, shard, latents = random.Random(o.seed), time.time(), 0, 0
     while time.time() - start < 60 * o.minutes:
         records: list[Record] = []

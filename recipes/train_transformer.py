@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from borealis_recipe import checkpoint
 from borealis_recipe import model as bm
 from borealis_recipe.batches import collate, make_sample
 from borealis_recipe.muon import Muon
@@ -118,7 +119,7 @@ def main() -> None:
     a.add_argument("--data", type=Path, required=True)
     a.add_argument("--tokenizer", type=Path, required=True)
     a.add_argument("--minutes", type=float, default=60.0)
-    a.add_argument("--init", type=Path)
+    a.add_argument("--init", type=Path, help="weights to start from: a trainer's file or a checkpoint folder")
     a.add_argument("--lr", type=float, default=2e-3)
     a.add_argument("--muon-lr", type=float, default=0.01)
     a.add_argument("--decay", type=float, default=0.5, help="share of the run over which the rates fall to zero")
@@ -132,7 +133,10 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(o.seed)
     o.out.mkdir(parents=True, exist_ok=True)
-    model = (bm.load(o.init) if o.init else bm.Borealis()).train()
+    if o.init and o.init.is_dir():
+        model = checkpoint.read(o.init)[0].train()
+    else:
+        model = (bm.load(o.init) if o.init else bm.Borealis()).train()
     hidden = [p for n, p in model.named_parameters() if ".layers." in n and p.dim() >= 2 and "mlp.gate" not in n]
     chosen = {id(p) for p in hidden}
     rest = [p for p in model.parameters() if id(p) not in chosen]
