@@ -43,6 +43,11 @@ impl FeatureWriter {
         self.features.len()
     }
 
+    /// Never: rows without features have no writer.
+    pub fn is_empty(&self) -> bool {
+        self.features.is_empty()
+    }
+
     /// Appends the features of a row of pictures at `place` of latent frame `t`. `near`: ids of the block's state row; `None` for sources.
     pub fn picture(&self, place: usize, t: i32, near: Option<&[u32]>, out: &mut Vec<f32>) {
         let end = out.len() + self.len();

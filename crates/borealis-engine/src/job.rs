@@ -236,9 +236,8 @@ impl Job {
         for latent in sequence.emitted..complete {
             let ids = |(index, stream): (usize, &Stream)| {
                 let n = work.places(index) * stream.row_codes;
-                (stream.offset <= 0)
-                    .then(|| sequence.codes[index][latent * n..(latent + 1) * n].to_vec())
-                    .unwrap_or_default()
+                let shown = if stream.offset <= 0 { latent * n..(latent + 1) * n } else { 0..0 };
+                sequence.codes[index][shown].to_vec()
             };
             let ids = work.layout.streams.iter().enumerate().map(ids).collect();
             work.outlet.begin_decode();

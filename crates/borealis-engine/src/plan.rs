@@ -333,7 +333,7 @@ impl<'a> Builder<'a> {
             PlanKind::Raster => before(places - 1),
             PlanKind::Row if place >= width => here(place - width),
             PlanKind::Row => before(places - width + place),
-            PlanKind::Wavefront if place % width > 0 => here(place - 1),
+            PlanKind::Wavefront if !place.is_multiple_of(width) => here(place - 1),
             PlanKind::Wavefront if place >= width => here(place - width),
             PlanKind::Wavefront => Input::Bos,
             PlanKind::Frame if self.spec.input == InputMode::Source && s.offset <= 0 && self.spec.source > 0 => {

@@ -259,13 +259,10 @@ impl Preparation<'_> {
         let spec = FrameSpec { width, height, format: self.format() };
         // The picture before a continuation is decoded too, and not shown.
         let hidden = usize::from(inputs.context.is_some());
-        let mut inner = StreamDecoder::new().with_video(
-            video,
-            video_layout.clone(),
-            self.geometry.cells,
-            spec,
-            length.frames + hidden,
-        )?;
+        let frames = length.frames + hidden;
+        let mut inner = StreamDecoder::new()
+            .with_video(video, video_layout.clone(), self.geometry.cells, spec, frames)?
+            .show_every(self.preset().fps_divisor as usize);
         let mut hidden_samples = 0;
         if length.samples > 0 {
             let (audio, audio_layout) = self.core.tokenizers.audio()?;
@@ -279,9 +276,6 @@ impl Preparation<'_> {
             context: inputs.context.clone(),
             hidden,
             hidden_samples,
-            repeat: self.preset().fps_divisor.max(1) as usize,
-            shown: 0,
-            held: None,
         }))
     }
 }
@@ -295,10 +289,6 @@ struct ClipDecoder {
     context: Option<(Vec<u32>, Vec<u32>)>,
     hidden: usize,
     hidden_samples: usize,
-    /// Every n-th frame is shown n times.
-    repeat: usize,
-    shown: usize,
-    held: Option<borealis_media::Frame>,
 }
 
 impl ClipDecoder {
@@ -310,31 +300,19 @@ impl ClipDecoder {
         Ok(self.visible(out))
     }
 
-    /// Leaves out what lies before the first frame, and holds frames that are shown several times.
+    /// Leaves out what lies before the first frame.
     fn visible(&mut self, outputs: Vec<Output>) -> Vec<Output> {
         let mut kept = Vec::with_capacity(outputs.len());
         for output in outputs {
             match output {
                 Output::Frame(_) if self.hidden > 0 => self.hidden -= 1,
-                Output::Frame(frame) => {
-                    let fresh = self.shown % self.repeat == 0;
-                    self.shown += 1;
-                    if self.repeat == 1 {
-                        kept.push(Output::Frame(frame));
-                        continue;
-                    }
-                    if fresh {
-                        self.held = Some(frame);
-                    }
-                    kept.extend(self.held.clone().map(Output::Frame));
-                }
                 Output::Pcm(mut samples) => {
                     let hidden = self.hidden_samples.min(samples.len());
                     self.hidden_samples -= hidden;
                     samples.drain(..hidden);
                     kept.push(Output::Pcm(samples));
                 }
-                text => kept.push(text),
+                other => kept.push(other),
             }
         }
         kept

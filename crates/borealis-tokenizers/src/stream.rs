@@ -46,6 +46,8 @@ pub trait FrameStream: Send {
     /// # Errors
     /// As there.
     fn push(&mut self, codes: &[u16], each: &mut dyn FnMut(Frame)) -> Result<()>;
+    /// See [`VideoStream::show_every`].
+    fn show_every(&mut self, n: usize);
 }
 
 impl<B: Backend> VideoCodec for Arc<VideoTokenizer<B>> {
@@ -65,6 +67,10 @@ impl<B: Backend> VideoCodec for Arc<VideoTokenizer<B>> {
 impl<B: Backend> FrameStream for VideoStream<B> {
     fn push(&mut self, codes: &[u16], each: &mut dyn FnMut(Frame)) -> Result<()> {
         VideoStream::push(self, codes, each)
+    }
+
+    fn show_every(&mut self, n: usize) {
+        VideoStream::show_every(self, n);
     }
 }
 
@@ -124,6 +130,14 @@ impl StreamDecoder {
     ) -> Result<Self> {
         self.pictures = Some(Pictures { stream: codec.stream(grid, spec)?, layout, grid, wanted: frames });
         Ok(self)
+    }
+
+    /// Only every `n`-th frame is painted; the others repeat it.
+    pub fn show_every(mut self, n: usize) -> Self {
+        if let Some(pictures) = &mut self.pictures {
+            pictures.stream.show_every(n);
+        }
+        self
     }
 
     /// Gives `samples` samples from audio ids laid out as `layout` says.

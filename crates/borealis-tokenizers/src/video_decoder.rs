@@ -105,6 +105,11 @@ pub struct VideoStream<B: Backend> {
     /// Planar RGB of one frame; empty for I420.
     rgb: Vec<f32>,
     latents: usize,
+    /// Only every n-th frame is painted.
+    every: usize,
+    /// Frames so far, and the last one that was painted when others repeat it.
+    frames: usize,
+    held: Option<Frame>,
 }
 
 impl<B: Backend> std::fmt::Debug for VideoStream<B> {
@@ -142,6 +147,9 @@ impl<B: Backend> VideoStream<B> {
             scratch: Scratch::new(b, widest, 9 * widest)?,
             rgb: vec![0.0; rgb],
             latents: 0,
+            every: 1,
+            frames: 0,
+            held: None,
             grid,
             spec,
             tokenizer,
@@ -158,6 +166,11 @@ impl<B: Backend> VideoStream<B> {
         if self.latents == 0 { 1 } else { self.tokenizer.config().stride }
     }
 
+    /// From now on only every `n`-th frame is painted; the others repeat it. For speed: painting is most of the work.
+    pub fn show_every(&mut self, n: usize) {
+        self.every = n.max(1);
+    }
+
     /// Codes `[rows, columns, digits]` of the next latent frame -> its frames, handed to `each` in order.
     ///
     /// # Errors
@@ -167,7 +180,16 @@ impl<B: Backend> VideoStream<B> {
         self.features(&tokenizer, codes)?;
         let stride = tokenizer.config().stride;
         for f in stride - self.next_frames()..stride {
-            each(self.paint(&tokenizer, f)?);
+            let repeated = self.held.clone().filter(|_| !self.frames.is_multiple_of(self.every));
+            let frame = match repeated {
+                Some(frame) => frame,
+                None => self.paint(&tokenizer, f)?,
+            };
+            self.frames += 1;
+            if self.every > 1 {
+                self.held = Some(frame.clone());
+            }
+            each(frame);
         }
         self.latents += 1;
         Ok(())

@@ -161,7 +161,8 @@ impl Forward for Mock {
             let slot = self.slots[row.slot as usize].as_mut().expect("written above");
             slot[1] = mix(slot[0], value);
         }
-        (out.values.clear(), out.offsets.clear());
+        out.values.clear();
+        out.offsets.clear();
         out.offsets.push(0);
         self.depth.clear();
         self.decided = 1;
@@ -191,7 +192,8 @@ impl Forward for Mock {
     }
 
     fn depth_step(&mut self, ids: &[u32], out: &mut Logits) -> Result<bool> {
-        (out.values.clear(), out.offsets.clear());
+        out.values.clear();
+        out.offsets.clear();
         out.offsets.push(0);
         let (mut at, mut any) = (0, false);
         for (modality, hash) in &mut self.depth {

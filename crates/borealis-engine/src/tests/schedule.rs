@@ -127,6 +127,9 @@ fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
     (work, stream)
 }
 
+/// A variant and the ids of one of its latent frames, by stream.
+type Latent = (usize, Vec<Vec<u32>>);
+
 /// A scheduler, its model, and what came out.
 struct Bench {
     scheduler: Scheduler,
@@ -134,7 +137,7 @@ struct Bench {
     step: Step,
     logits: Logits,
     outlets: HashMap<u64, Outlet>,
-    latents: HashMap<u64, Vec<(usize, Vec<Vec<u32>>)>>,
+    latents: HashMap<u64, Vec<Latent>>,
     ids: HashMap<u64, Vec<NamedIds>>,
     dropped: Vec<u64>,
 }

@@ -10,7 +10,7 @@ use super::golden::folder;
 use crate::engine::{Engine, EngineConfig};
 use crate::event::Event;
 use crate::render::{render_image, render_mp4};
-use crate::request::{Conditioning, Media, OutputKind, Request, Resolution, Sampling};
+use crate::request::{Conditioning, Media, OutputKind, Preset, Request, Resolution, Sampling};
 
 fn engine(device: DeviceSpec, threads: usize) -> Engine {
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
@@ -211,6 +211,42 @@ fn ids_do_not_depend_on_threads_or_variants() {
     let four = ids(&engine(DeviceSpec::Cpu, 2), clip);
     assert_eq!((one.len(), four.len()), (1, 4));
     assert_eq!(one[0], four[0]);
+}
+
+/// The tiny checkpoint with another `generation_config.json`.
+fn engine_with(generation: &str, folder_of: &Path) -> Engine {
+    for part in ["", "video_tokenizer", "audio_tokenizer"] {
+        std::fs::create_dir_all(folder_of.join(part)).unwrap();
+        for file in std::fs::read_dir(folder().join("tiny-default").join(part)).unwrap().map(Result::unwrap) {
+            if file.file_type().unwrap().is_file() {
+                std::fs::copy(file.path(), folder_of.join(part).join(file.file_name())).unwrap();
+            }
+        }
+    }
+    std::fs::write(folder_of.join("generation_config.json"), generation).unwrap();
+    Engine::new(Checkpoint::open(folder_of).unwrap(), EngineConfig::default()).unwrap()
+}
+
+#[test]
+fn a_preset_paints_fewer_frames_from_the_same_ids() {
+    let room = room();
+    let generation = r#"{"sampling": {"video": {"temperature": 0.7}}, "presets": {"speed": {"fps_divisor": 2}}}"#;
+    let engine = engine_with(generation, &room.path("model"));
+    let mut clip = request(SECOND, Conditioning::Text);
+    let collect = |clip: &Request| -> (Vec<Frame>, Vec<_>) {
+        let events: Vec<Event> = engine.submit(clip.clone()).unwrap().map(Result::unwrap).collect();
+        let frames =
+            events.iter().filter_map(|e| if let Event::Frame { frame, .. } = e { Some(frame.clone()) } else { None });
+        let ids = events.iter().filter_map(|e| if let Event::Ids { ids, .. } = e { Some(ids.clone()) } else { None });
+        (frames.collect(), ids.collect())
+    };
+    let (quality, ids) = collect(&clip);
+    clip.preset = Preset::Speed;
+    let (speed, same) = collect(&clip);
+    assert_eq!((ids, quality.len()), (same, speed.len()));
+    for i in 0..speed.len() {
+        assert_eq!(speed[i], quality[i / 2 * 2], "frame {i}");
+    }
 }
 
 /// The model that the program ships, in f32: the same ids on both backends, with one thread and two, alone and beside other variants.
