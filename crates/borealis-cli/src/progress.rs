@@ -73,7 +73,7 @@ fn unit(stage: Stage) -> &'static str {
         Stage::Queued => "",
         Stage::Encode => "inputs",
         Stage::Prefill | Stage::Generate => "positions",
-        Stage::Decode => "frames",
+        Stage::Decode => "latent frames",
     }
 }
 

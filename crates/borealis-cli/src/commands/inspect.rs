@@ -177,7 +177,12 @@ impl Report {
             line("scene", list(self.scene_fields.clone()));
         }
         line("modes", list(self.modes.iter().map(|mode| mode.name.clone()).collect()));
-        line("fused", list(self.fused.clone()));
+        let fused = if self.fused.is_empty() {
+            vec!["nothing: each operation by itself".to_string()]
+        } else {
+            self.fused.clone()
+        };
+        line("fused", list(fused));
         out
     }
 }

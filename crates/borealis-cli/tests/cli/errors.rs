@@ -103,19 +103,27 @@ fn files_of_the_user() {
         ("half a clip", &["a", "-o", "DIR/a.mp4", "--extend", "DIR/cut.mp4"]),
         ("a list of files", &["a", "-o", "DIR/a.mp4", "--video", "DIR/list.mp4"]),
     ];
-    insta::assert_snapshot!(table(place.path(), cases));
+    // What FFmpeg says in brackets is its own and changes with its version.
+    let text = table(place.path(), cases);
+    let parts = text.split("can be read (").enumerate().map(|(i, part)| match part.split_once(')') {
+        Some((_, rest)) if i > 0 => format!("can be read (...){rest}"),
+        _ => part.to_string(),
+    });
+    insta::assert_snapshot!(parts.collect::<String>());
 }
 
 /// A PNG whose header says 60,000 x 60,000 pixels.
 fn huge_png() -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    let mut header = b"IHDR".to_vec();
-    header.extend(60_000u32.to_be_bytes());
-    header.extend(60_000u32.to_be_bytes());
-    header.extend([8, 2, 0, 0, 0]);
-    png.extend(13u32.to_be_bytes());
-    png.extend(&header);
-    png.extend(crc32(&header).to_be_bytes());
+    let side = 60_000u32.to_be_bytes();
+    for (name, data) in
+        [("IHDR", [&side[..], &side, &[8, 2, 0, 0, 0]].concat()), ("IDAT", vec![0; 64]), ("IEND", vec![])]
+    {
+        let chunk = [name.as_bytes(), &data].concat();
+        png.extend((data.len() as u32).to_be_bytes());
+        png.extend(&chunk);
+        png.extend(crc32(&chunk).to_be_bytes());
+    }
     png
 }
 
@@ -188,11 +196,10 @@ fn outputs() {
     ];
     let text = table(place.path(), cases);
     // How much memory it takes may change with every version.
-    let text: String = text
-        .split(' ')
-        .map(|w| if w.starts_with(|c: char| c.is_ascii_digit()) && w.len() > 2 { "N" } else { w })
-        .collect::<Vec<_>>()
-        .join(" ");
+    let words: Vec<_> = text.split(' ').collect();
+    let of_memory = |i: usize| words.get(i + 1).is_some_and(|next| next.starts_with("MiB"));
+    let text: Vec<_> = words.iter().enumerate().map(|(i, word)| if of_memory(i) { "N" } else { word }).collect();
+    let text = text.join(" ");
     insta::assert_snapshot!(text);
 }
 

@@ -40,6 +40,6 @@ fn version() {
 fn completions_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = help(&["completions", shell]);
-        assert!(script.contains("--aspect-ratio"), "{shell}");
+        assert!(script.contains("aspect-ratio"), "{shell}");
     }
 }

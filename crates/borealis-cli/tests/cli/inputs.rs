@@ -63,8 +63,8 @@ fn references_are_named_in_the_prompt() {
     picture(&b, "33x77");
     let references = ["--reference", a.to_str().unwrap(), "--reference", b.to_str().unwrap()];
     let still = place.path().join("both.png");
-    generate("<IMAGE_0> in front of @image2", &still, references);
-    assert_eq!(size(&still).1, 480);
+    generate("<IMAGE_0> in front of @image2", &still, references.into_iter().chain(["--aspect-ratio", "1:1"]));
+    assert_eq!(size(&still), (480, 480));
 }
 
 #[test]

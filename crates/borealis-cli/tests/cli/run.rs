@@ -16,7 +16,8 @@ pub fn borealis() -> Command {
 
 /// The tiny checkpoint.
 pub fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/tiny-default")
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/tiny-default");
+    path.canonicalize().unwrap()
 }
 
 /// A folder for one test.
@@ -39,16 +40,17 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// `borealis generate PROMPT -o FILE --model tiny ...` in 480 lines, which must succeed.
+/// `borealis generate PROMPT -o FILE --model tiny ...`, which must succeed; 480 lines and seed 7 unless `more` says otherwise.
 pub fn generate<S: AsRef<OsStr>>(prompt: &str, file: &Path, more: impl IntoIterator<Item = S>) -> Output {
-    let mut command = borealis();
-    command.args(["generate", prompt, "--seed", "7", "-o"]).arg(file);
     let more: Vec<_> = more.into_iter().collect();
-    if !more.iter().any(|a| a.as_ref() == "--resolution") {
-        command.args(["--resolution", "480p"]);
+    let mut command = borealis();
+    command.args(["generate", prompt, "-o"]).arg(file).arg("--model").arg(tiny());
+    for (option, value) in [("--resolution", "480p"), ("--seed", "7")] {
+        if !more.iter().any(|a| a.as_ref() == option) {
+            command.args([option, value]);
+        }
     }
-    command.arg("--model").arg(tiny()).args(more);
-    succeed(&mut command)
+    succeed(command.args(more))
 }
 
 /// What ffprobe says of a file.
