@@ -93,7 +93,6 @@ impl MachineArgs {
             dtype: self.dtype,
             threads: self.threads.map(usize::from),
             memory_limit: self.memory_limit,
-            ..EngineConfig::default()
         }
     }
 }

@@ -19,8 +19,8 @@ pub struct Teller {
     fps: u32,
     progress: Progress,
     sample_rate: u32,
-    /// Ids of each variant, by modality, once they are all there.
-    ids: Vec<(usize, Vec<(String, Vec<u32>)>)>,
+    /// Variants and their ids, once they are all there.
+    ids: Vec<(usize, Ids)>,
     keep_ids: bool,
     request: Canceller,
     failed: Option<CliError>,
@@ -79,7 +79,9 @@ impl Teller {
                 }
             }
             Event::Progress { stage, done, total } => self.progress.update(*stage, *done, *total)?,
-            Event::Ids { variant, ids } if self.keep_ids => self.ids.push((*variant, ids.clone())),
+            Event::Ids { variant, ids } if self.keep_ids => {
+                self.ids.push((*variant, Ids { ids: ids.iter().cloned().collect(), ..Ids::default() }));
+            }
             Event::Ids { .. } | Event::Frame { .. } | Event::Audio { .. } | Event::Text { .. } | Event::Done(_) => {}
         }
         Ok(())
@@ -94,13 +96,11 @@ impl Teller {
     /// The ids of each variant as they are saved.
     pub fn take_ids(&mut self, manifest: &Manifest, rendered: &Rendered) -> Vec<(usize, Ids)> {
         let aspect_ratio = ids::nearest(manifest, rendered.width, rendered.height);
-        let file = |ids: Vec<_>| Ids {
-            aspect_ratio: aspect_ratio.clone(),
-            frames: Some(rendered.frames),
-            samples: None,
-            ids: ids.into_iter().collect(),
-        };
-        self.ids.drain(..).map(|(variant, ids)| (variant, file(ids))).collect()
+        let mut all = std::mem::take(&mut self.ids);
+        for (_, ids) in &mut all {
+            (ids.aspect_ratio, ids.frames) = (aspect_ratio.clone(), Some(rendered.frames));
+        }
+        all
     }
 
     /// The events at the end.

@@ -201,7 +201,7 @@ fn stored(checkpoint: &Checkpoint, set: &str) -> u64 {
             tensor.shape.iter().product::<usize>() * width + scales
         }) as u64
     };
-    tensors.names().map(|name| bytes(name.as_ref())).sum()
+    tensors.names().map(bytes).sum()
 }
 
 fn segments(manifest: &Manifest) -> Vec<Segment> {

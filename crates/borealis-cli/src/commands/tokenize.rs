@@ -179,7 +179,7 @@ impl Tool {
         let ratio = ratio.or(ids.aspect_ratio.as_deref()).ok_or_else(no_ratio)?;
         let video = ids.get("video").unwrap_or_default();
         let per_latent = self.ids_per_latent(ratio)?;
-        if video.len() % per_latent != 0 {
+        if !video.len().is_multiple_of(per_latent) {
             let what = format!("{} video ids are not a whole number of latent frames of {per_latent}", video.len());
             return Err(CliError::Failed(format!("{what}: check the grid, {ratio}, and the file")));
         }

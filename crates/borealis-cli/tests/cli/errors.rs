@@ -80,8 +80,11 @@ fn files_of_the_user() {
     let path = |name: &str| place.path().join(name);
     std::fs::write(path("text.png"), "this is not a picture").unwrap();
     std::fs::write(path("empty.png"), "").unwrap();
-    std::fs::write(path("noise.mp4"), (0..5000u32).map(|n| (n * 2_654_435_761 >> 13) as u8).collect::<Vec<_>>())
-        .unwrap();
+    std::fs::write(
+        path("noise.mp4"),
+        (0..5000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
     picture(&path("whole.png"), "64x64");
     let bytes = std::fs::read(path("whole.png")).unwrap();
     std::fs::write(path("cut.png"), &bytes[..bytes.len() / 2]).unwrap();
