@@ -134,7 +134,7 @@ def generation_config(sampling: dict | None = None) -> dict:
         "video": {"temperature": 0.0},
         "audio": {"temperature": 0.0},
     }
-    return {"guidance": 1.0, "sampling": sampling or default, "presets": {"quality": {}, "speed": {"fps_divisor": 1}}}
+    return {"guidance": 1.0, "sampling": sampling or default, "presets": {"quality": {}, "speed": {"fps_divisor": 2}}}
 
 
 def _write(folder: Path, config: dict, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> None:
