@@ -102,7 +102,7 @@ def main() -> None:
     a.add_argument("--plan", choices=("model", "true"), default="model", help="true: give the scene ids")
     a.add_argument("--sheet", type=Path)
     a.add_argument("--out", type=Path)
-    a.add_argument("--seed", type=int, default=0)
+    a.add_argument("--seed", type=int, default=0, help="prompt i is generated with seed + i")
     a.add_argument("--temperature", type=float, default=0.8, help="of the scene ids")
     o = a.parse_args()
     torch.set_num_threads(1)
@@ -116,7 +116,7 @@ def main() -> None:
         generator = Generator(model, tokenizer, Options(scene=Sampling(o.temperature), seed=o.seed))
     results, rows, plans, start, tracked = [], [], [], time.time(), []
     frames_n = 4 * (o.latents - 1) + 1
-    for scene, text in prompts(o.skip + o.n)[o.skip :]:
+    for index, (scene, text) in enumerate(prompts(o.skip + o.n)[o.skip :], o.skip):
         if o.what == "truth":
             frames = render(scene, np.arange(frames_n), o.aspect)
             samples = synthesise(scene, 0, frames_n * 1000, o.aspect)
@@ -127,6 +127,7 @@ def main() -> None:
             samples = sound.numpy()
         else:
             ids = world.scene_ids(scene) if o.plan == "true" else None
+            generator.options.seed = o.seed + index
             clip = generator.generate("text_to_video", text, o.latents, o.aspect, scene=ids)
             frames, sound = decode(video, audio, clip, o.aspect)
             samples = sound.numpy()
