@@ -195,10 +195,8 @@ fn depth(lines: &[Line], name: &str, scope: &Scope<'_>, out: &mut Tensors) {
     let inner = Scope::new(&config, 0);
     for line in lines {
         for full in line.names.iter().flat_map(|n| alternatives(n)) {
-            if let Some(rest) = full.strip_prefix("model.") {
-                if rest.starts_with("layers.") {
-                    expand(lines, line, &format!("{prefix}{rest}"), &inner, out);
-                }
+            if let Some(rest) = full.strip_prefix("model.").filter(|r| r.starts_with("layers.")) {
+                expand(lines, line, &format!("{prefix}{rest}"), &inner, out);
             }
         }
     }
