@@ -57,7 +57,7 @@ def model_config(model: Borealis) -> dict:
         "row_kinds": list(layout.ROW_KINDS),
         "row_features": {
             "size": layout.FEATURES,
-            "type": "aurora-mini",
+            "type": "relative_fourier",
             "absolute": list(layout.ABSOLUTE),
             "seconds": list(layout.SECONDS),
             "relative": list(layout.RELATIVE),

@@ -65,7 +65,7 @@ impl<B: Backend> VideoTokenizer<B> {
     /// that is not full repeats the last frame.
     ///
     /// # Errors
-    /// [`TokenizerError::Size`] when a frame does not contain `crop`, or an error of the device.
+    /// [`TokenizerError::Size`](crate::TokenizerError::Size) when a frame does not contain `crop`, or an error of the device.
     pub fn encode(&self, frames: &[Frame], crop: Rect, grid: Grid) -> Result<Vec<Vec<u16>>> {
         let mut run = EncoderRun::new(&self.backend, &self.encoder, &self.config, grid)?;
         let mut latents = Vec::with_capacity(self.config.latents(frames.len()));
@@ -85,7 +85,7 @@ impl<B: Backend> VideoTokenizer<B> {
     /// A decoder for one clip.
     ///
     /// # Errors
-    /// [`TokenizerError::Size`] for an impossible output size, or an error of the device.
+    /// [`TokenizerError::Size`](crate::TokenizerError::Size) for an impossible output size, or an error of the device.
     pub fn decoder(self: &Arc<Self>, grid: Grid, spec: FrameSpec) -> Result<VideoStream<B>> {
         VideoStream::new(self.clone(), grid, spec)
     }

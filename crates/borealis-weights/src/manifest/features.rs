@@ -113,7 +113,7 @@ const KEYS: [&str; 9] = [
     "cells_per_unit",
 ];
 /// The layouts that exist.
-const TYPES: [(&str, ()); 1] = [("aurora-mini", ())];
+const TYPES: [(&str, ()); 1] = [("relative_fourier", ())];
 
 fn numbers(node: &Node<'_>, key: &str) -> Result<Vec<f32>> {
     let Some(list) = node.opt(key)? else { return Ok(Vec::new()) };
