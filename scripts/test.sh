@@ -33,7 +33,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --
 
 if command -v cargo-deny >/dev/null; then
     say "licences"
-    cargo deny --offline check licenses bans sources
+    cargo deny --locked check licenses bans sources
 else
     echo "skipped: cargo-deny is not installed; licences are not checked"
 fi
