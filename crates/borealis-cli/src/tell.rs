@@ -125,7 +125,7 @@ impl Teller {
         let rate = events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0);
         eprintln!("seed {}, {:.1} s, {rate:.0} positions/s", self.seed, took.as_secs_f64());
         if let Some(limits) = limits {
-            eprintln!("{}", Share::of(usage, limits));
+            eprintln!("a step: {}", Share::of(usage, limits));
         }
     }
 }

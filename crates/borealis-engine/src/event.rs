@@ -30,6 +30,8 @@ pub struct Usage {
     pub steps: usize,
     /// Bytes of weights and KV read per step, on average (model of the arithmetic, see `benches/README.md`).
     pub bytes_per_step: u64,
+    /// Operations per step, on average; a multiply-add counts as two.
+    pub operations_per_step: u64,
     /// Seconds waiting.
     pub queued_seconds: f64,
     /// Seconds encoding inputs.

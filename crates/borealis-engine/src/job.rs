@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_model::{Forward, ModelError, SlotRange};
+use borealis_model::{Forward, ModelError, SlotRange, StepCost};
 
 use crate::decode::{Finished, ToDecoder};
 use crate::event::{Event, Stage, Usage};
@@ -117,7 +117,9 @@ pub(crate) struct Job {
     /// Positions and fields decided so far.
     pub decided: usize,
     /// Bytes read in all steps while generating.
+    /// Sums over all steps.
     bytes: f64,
+    operations: f64,
     /// When its prefill began; `None` when that is over.
     started: Option<Instant>,
     told: Option<Instant>,
@@ -168,6 +170,7 @@ impl Job {
             usage,
             decided: 0,
             bytes: 0.0,
+            operations: 0.0,
             started: Some(Instant::now()),
             told: None,
             work,
@@ -212,14 +215,15 @@ impl Job {
         }
     }
 
-    /// Counts rows of a step; `step`: how long it took, and the bytes that it read, once for each step. Time in which a request waits for its reader is not
+    /// Counts rows of a step; `step`: how long it took and what it cost, once for each step. Time in which a request waits for its reader is not
     /// counted.
-    pub fn book(&mut self, rows: usize, step: Option<(Duration, f64)>) {
+    pub fn book(&mut self, rows: usize, step: Option<(Duration, StepCost)>) {
         self.usage.positions += rows;
-        if let Some((took, bytes)) = step {
+        if let Some((took, cost)) = step {
             self.usage.steps += 1;
             self.usage.generate_seconds += took.as_secs_f64();
-            self.bytes += bytes;
+            self.bytes += cost.weight_bytes + cost.kv_bytes;
+            self.operations += 2.0 * cost.multiply_adds;
         }
     }
 
@@ -249,7 +253,9 @@ impl Job {
     /// Counts and all ids, when everything is decided.
     pub fn finished(self) -> Finished {
         let mut usage = self.usage;
-        usage.bytes_per_step = (self.bytes / usage.steps.max(1) as f64) as u64;
+        let steps = usage.steps.max(1) as f64;
+        (usage.bytes_per_step, usage.operations_per_step) =
+            ((self.bytes / steps) as u64, (self.operations / steps) as u64);
         let work = &self.work;
         let given = work.forced.len();
         usage.generated_tokens =

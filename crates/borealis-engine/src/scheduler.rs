@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_model::{Batch, Forward, Logits, ModelError};
+use borealis_model::{Batch, Forward, Logits, ModelError, StepCost};
 
 use crate::decide::{Decider, Decision};
 use crate::decode::ToDecoder;
@@ -164,7 +164,7 @@ impl Scheduler {
         let cost = model.costs(&step.batch);
         let result =
             forward(step, model, logits).and_then(|()| self.decider.decide(step, &mut self.jobs, model, logits));
-        self.advance(step, (begin.elapsed(), cost.weight_bytes + cost.kv_bytes), out);
+        self.advance(step, (begin.elapsed(), cost), out);
         match result {
             Ok(broken) => {
                 let dtype = model.format().name();
@@ -190,7 +190,7 @@ impl Scheduler {
     }
 
     /// Books what a step has computed, and hands complete latent frames on.
-    fn advance(&mut self, step: &Step, spent: (Duration, f64), out: &mut Vec<ToDecoder>) {
+    fn advance(&mut self, step: &Step, spent: (Duration, StepCost), out: &mut Vec<ToDecoder>) {
         let mut last = None;
         for part in &step.parts {
             let job = &mut self.jobs[part.job];

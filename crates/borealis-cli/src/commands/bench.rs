@@ -16,7 +16,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   borealis bench
   borealis bench --seconds 2 --variants 4 --threads 1
-  borealis bench --json | jq .share_of_bandwidth
+  borealis bench --json | jq .share_of_limit
 
 Stages overlap: frames are decoded and encoded while later ids are generated,
 so they add up to more than the whole.";

@@ -57,7 +57,7 @@ fn inspect_tells_what_a_model_is() {
 #[test]
 fn bench_tells_figures() {
     let told = json(&["bench", "--seconds", "1", "--runs", "1"]);
-    for field in ["whole_seconds", "positions_per_second", "share_of_bandwidth", "bytes_per_step"] {
+    for field in ["whole_seconds", "positions_per_second", "share_of_limit", "bytes_per_step", "operations_per_step"] {
         assert!(told[field].as_f64().unwrap() > 0.0, "{field}: {told}");
     }
     assert!(told["machine"]["dram_bytes_per_second"].as_f64().unwrap() > 0.0);

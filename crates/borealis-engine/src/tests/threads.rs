@@ -73,7 +73,12 @@ fn a_clip_has_exactly_its_frames_and_samples() {
     assert_eq!(usage.steps, 20 + 1 + 9);
     assert_eq!(usage.positions, 2 * (22 + 1 + 9 * 42));
     assert_eq!(usage.generated_tokens, 2 * (20 + 9 * (16 + 40 * 36 + 12)));
-    assert!(usage.prompt_tokens > 5 && usage.decode_seconds > 0.0 && usage.bytes_per_step > 1000);
+    assert!(
+        usage.prompt_tokens > 5
+            && usage.decode_seconds > 0.0
+            && usage.bytes_per_step > 1000
+            && usage.operations_per_step > 1000
+    );
 }
 
 #[test]
