@@ -14,7 +14,8 @@ fn main() -> io::Result<()> {
     if env::var_os("CARGO_FEATURE_EMBED_MODEL").is_some() {
         collect(&folder, &folder, &mut files)?;
         if files.is_empty() {
-            println!("cargo::warning=no model in {}: the binary will need --model DIR", folder.display());
+            let what = format!("no model in {}: restore it, or build with --no-default-features", folder.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
         }
     }
     files.sort();
