@@ -21,8 +21,7 @@ pub struct Limits {
 }
 
 /// Measures for about half a second.
-pub fn measure(threads: Option<usize>) -> Limits {
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+pub fn measure(threads: usize) -> Limits {
     Limits {
         threads,
         dram_bytes_per_second: measured::read_bandwidth(DRAM, threads),

@@ -118,7 +118,10 @@ impl Engine {
         let (commands, orders) = unbounded();
         let (messages, inbox) = unbounded();
         let ((worker, woken), (decoder, roused)) = (Waker::new(), Waker::new());
-        spawn("borealis-decoder", move || decode::run(inbox, roused))?;
+        spawn("borealis-decoder", move || {
+            borealis_media::run_in_background();
+            decode::run(inbox, roused)
+        })?;
         let scheduler = Scheduler::new(name, memory.limit());
         spawn("borealis-worker", move || Worker { model, scheduler, messages }.run(orders, woken))?;
         let layout = Layout::new(&manifest).map(Arc::new);

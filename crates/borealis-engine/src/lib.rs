@@ -61,5 +61,5 @@ pub use render::{Rendered, render_image, render_mp4, variant_paths};
 pub use request::{Conditioning, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling};
 pub use sampler::{Rule, Sampler};
 pub use stream::{Canceller, EventStream};
-pub use submit::{load_model, open_tokenizers};
+pub use submit::{load_model, open_tokenizers, step_threads};
 pub use validate::{MAX_PROMPT, MAX_REFERENCES, MAX_VARIANTS, SECONDS};

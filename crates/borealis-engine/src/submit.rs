@@ -45,6 +45,11 @@ pub fn load_model(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Box<
     Ok(borealis_model::load(checkpoint, &config.device, format, config.threads.unwrap_or(0))?)
 }
 
+/// Threads that compute the model's steps under this configuration.
+pub fn step_threads(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<usize> {
+    Ok(config.threads.map_or_else(|| borealis_model::default_threads(checkpoint), Ok)?)
+}
+
 /// The format in which the checkpoint keeps its matrices.
 fn stored_format(checkpoint: &Checkpoint) -> Result<QuantFormat> {
     Ok(match checkpoint.tensors("")?.get("model.embed_tokens.weight")?.dtype {

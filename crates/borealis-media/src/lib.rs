@@ -10,8 +10,10 @@
 //!   rate that was asked for.
 //! * [`Mp4Writer`], [`write_image`], [`write_png`], [`write_wav`]: out. An MP4 has H.264 (BT.709 limited range, tagged) and
 //!   AAC, both of exactly the same duration, and is byte-identical for identical input.
+//! * [`run_in_background`]: for threads that follow another one.
 //! * [`fit`], [`Frame::resize`], [`rgb8_to_i420`], [`planar_f32_to_i420`]: sizes and colours.
 
+mod background;
 mod color;
 mod error;
 mod ff;
@@ -24,6 +26,7 @@ mod scale;
 mod source;
 mod still;
 
+pub use background::run_in_background;
 pub use color::{i420_to_rgb8, planar_f32_to_i420, rgb8_to_i420};
 pub use error::{MediaError, Result};
 pub use frame::{Frame, PixelFormat, Rect};

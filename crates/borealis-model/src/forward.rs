@@ -136,7 +136,19 @@ impl<B: Backend> Forward for Runner<B> {
     }
 }
 
-/// Loads a checkpoint on the device that the user asked for: the only place that chooses a backend. `threads` is for the CPU (0 = all cores).
+/// Bytes of weights for which a further thread pays: below, waking it costs a step more than it computes.
+const THREAD_BYTES: u64 = 16 << 20;
+
+/// Threads that compute a checkpoint's steps on the CPU unless the user says otherwise: all cores, but fewer for a small model.
+/// Decoding and encoding use the cores that are left.
+pub fn default_threads(checkpoint: &Checkpoint) -> Result<usize> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let paying = 1 + checkpoint.tensors("")?.bytes() / THREAD_BYTES;
+    Ok(cores.min(usize::try_from(paying).unwrap_or(cores)))
+}
+
+/// Loads a checkpoint on the device that the user asked for: the only place that chooses a backend. `threads` is for the CPU
+/// (0 = [`default_threads`]).
 pub fn load(
     checkpoint: &Checkpoint,
     device: &DeviceSpec,
@@ -147,7 +159,7 @@ pub fn load(
         Ok(Box::new(Runner::new(Arc::new(Model::load(checkpoint, backend, format)?))?))
     }
     let threads = match threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        0 => default_threads(checkpoint)?,
         n => n,
     };
     match device {

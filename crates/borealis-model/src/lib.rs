@@ -30,7 +30,7 @@ pub use cache::{KvCache, SlotRange};
 pub use config::{DepthConfig, Experts, Heads, ModelConfig};
 pub use cost::{StepCost, Summary};
 pub use error::{ModelError, Result};
-pub use forward::{Forward, Runner, load};
+pub use forward::{Forward, Runner, default_threads, load};
 pub use model::{Model, Trace};
 pub use names::tensor_names;
 pub use rope::{Rope, RopeScaling};

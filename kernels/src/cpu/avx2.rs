@@ -116,6 +116,10 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
+    fn prefetch<T>(self, p: *const T) {
+        avx!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
+    }
+    #[inline(always)]
     unsafe fn store_u8(self, p: *mut u8, v: __m256) {
         avx!({
             let v = _mm256_cvttps_epi32(v);

@@ -82,6 +82,8 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `window` is readable for 8 numbers; every index is below 8.
     unsafe fn look_up(self, window: *const f32, at: &[u32; LANES]) -> Self::V;
+    /// Asks for the cache line at `p`, which need not be readable.
+    fn prefetch<T>(self, p: *const T);
     /// Numbers in 0..256 as bytes, cut towards zero.
     /// # Safety
     /// `p` is writable for 8 bytes.
@@ -241,6 +243,8 @@ impl Simd for Scalar {
         // SAFETY: the caller's promise.
         at.map(|i| unsafe { *window.add(i as usize) })
     }
+    #[inline(always)]
+    fn prefetch<T>(self, _: *const T) {}
     #[inline(always)]
     unsafe fn store_u8(self, p: *mut u8, v: Self::V) {
         // SAFETY: the caller's promise.

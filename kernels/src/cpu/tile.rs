@@ -151,6 +151,8 @@ unsafe fn chain<S: Simd, const R: usize, const P: usize, W: Sixteen>(
     let mut acc = [[[s.splat(0.0); 2]; P]; R];
     for i in 0..n {
         for p in 0..P {
+            // The panels of the next tile follow these: they come from a far cache, too late for their first reader.
+            s.prefetch(panels[p].wrapping_add((i + P * n) * PANEL));
             // SAFETY: i < n.
             let w = unsafe { W::load(s, panels[p].add(i * PANEL)) };
             for r in 0..R {

@@ -74,7 +74,8 @@ struct Run {
 
 /// Measures and tells.
 pub fn run(args: Args) -> Result<()> {
-    let machine = limits::measure(args.machine.threads.map(usize::from));
+    let checkpoint = model::open(args.machine.model.as_deref())?;
+    let machine = limits::measure(borealis_engine::step_threads(&checkpoint, &args.machine.engine())?);
     let mut fastest: Option<Run> = None;
     let mut name = String::new();
     for _ in 0..args.runs {

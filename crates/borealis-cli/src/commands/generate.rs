@@ -172,8 +172,9 @@ pub fn run(args: Args) -> Result<()> {
         let name = checkpoint.name();
         return Err(CliError::usage(format!("model {name} cannot end at a given picture: leave --last-frame out")));
     }
+    let threads = borealis_engine::step_threads(&checkpoint, &args.machine.engine())?;
     let engine = Engine::new(checkpoint, args.machine.engine())?;
-    let limits = args.stats.then(|| limits::measure(args.machine.threads.map(usize::from)));
+    let limits = args.stats.then(|| limits::measure(threads));
 
     let clip = matches!(request.output.kind, OutputKind::Video { .. });
     let subject = args.subject(&request, engine.info().fps);

@@ -87,7 +87,10 @@ impl Mp4Writer {
         let (sender, receiver) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("borealis-mp4".to_owned())
-            .spawn(move || work(session, &receiver))
+            .spawn(move || {
+                crate::run_in_background();
+                work(session, &receiver)
+            })
             .map_err(|e| MediaError::Ffmpeg { step: "starting the encoder's thread", detail: e.to_string() })?;
         Ok(Mp4Writer { sender: Some(sender), thread: Some(thread), spec, encoder, frames: 0 })
     }

@@ -1,0 +1,1 @@
+//! Fetches, verifies and caches checkpoints from the Hugging Face hub.
