@@ -117,7 +117,7 @@ export function toPython(form, mode, origin) {
   return `${lines.join("\n")}\n`;
 }
 
-const TOKEN = /("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(^[ \t]*#.*$|# .*$)|\b(true|false|True|False|None|import|def|with|as|return|while|if|for|in|not|break|raise|open)\b|(?<![\w.-])(-?\d+(?:\.\d+)?)(?![\w.])/gm;
+const TOKEN = /("(?:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\.)*')|(^[ \t]*#.*$|# .*$)|\b(true|false|True|False|None|import|def|with|as|return|while|if|for|in|not|break|raise|open)\b|(?<![\w.-])(-?\d+(?:\.\d+)?)(?![\w.])/gm;
 const KINDS = ["string", "comment", "word", "number"];
 
 /** The text as nodes with the classes `t-string`, `t-comment`, `t-word`, `t-number`. */
