@@ -33,14 +33,18 @@ async function attempt(work) {
   }
 }
 
+function sayKey(text) {
+  find("#key-state").textContent = text;
+  find("#key-button").setAttribute("aria-label", text === "Key" ? "API key" : `API key: ${text}`);
+}
+
 /** Loads all that needs a key; after a 401 the dialog is open and this runs again once there is one. */
 async function connect() {
-  const state = find("#key-state");
-  state.textContent = "Key";
+  sayKey("Key");
   const names = await attempt(api.models);
   if (!names) return;
   const info = settings.apiKey() ? await api.keyInfo().catch(() => null) : null;
-  state.textContent = info?.name || (settings.apiKey() ? "Key" : "No key needed");
+  sayKey(info?.name || (settings.apiKey() ? "Key" : "No key needed"));
   composer.setModels({ image: names.image.map((model) => model.id), video: names.video.map((model) => model.id) });
   await attempt(() => Promise.all([lib.loadFolders(), lib.open(null)]));
 }

@@ -30,9 +30,9 @@ function ratioMark(ratio) {
 
 function ratio(param, value, set) {
   const options = param.values.map((item) => ({
-    value: item, label: item === "auto" ? "As given" : item, mark: ratioMark(item),
+    value: item, label: item === "auto" ? "Input" : item, mark: ratioMark(item),
   }));
-  return radios(param.label, options, value, set, { className: "choice ratios" });
+  return radios(param.label, options, value, set, { className: `choice ratios${options.length > 8 ? " many" : ""}` });
 }
 
 const choice = (param, value, set) => radios(param.label, param.options, value, set);

@@ -52,7 +52,7 @@ function waiting(item) {
   const live = item.stream_url;
   let picture;
   if (live) {
-    picture = h("video", { src: api.local(live), autoplay: true, muted: true, playsinline: true, controls: true, "aria-label": "The clip so far" });
+    picture = h("video", { src: api.local(live), playsinline: true, controls: true, "aria-label": "The clip so far" });
     parts.video = picture;
   } else {
     picture = h("div", { class: "sky working", "aria-hidden": "true" });
