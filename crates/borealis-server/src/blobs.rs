@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 
 use crate::error::{Result, ServerError};
 use crate::secrets;
@@ -55,19 +56,20 @@ impl Blobs {
         Ok(self.store.get_opts(&place(hash), options).await?.into_stream())
     }
 
-    /// Removes a blob unless it is young. One that is not there is removed already.
-    pub async fn remove(&self, hash: &str) -> Result<bool> {
-        let meta = match self.store.head(&place(hash)).await {
-            Ok(meta) => meta,
-            Err(object_store::Error::NotFound { .. }) => return Ok(true),
-            Err(error) => return Err(error.into()),
-        };
-        let age = SystemTime::now().duration_since(meta.last_modified.into()).unwrap_or_default();
-        if age < YOUNG {
-            return Ok(false);
+    /// Hashes of the blobs that are old enough to be removed when nobody needs them.
+    pub async fn old(&self) -> Result<Vec<String>> {
+        let young = SystemTime::now() - YOUNG;
+        let all: Vec<ObjectMeta> = self.store.list(None).try_collect().await?;
+        let hash = |meta: &ObjectMeta| meta.location.as_ref().replace('/', "");
+        Ok(all.iter().filter(|meta| SystemTime::from(meta.last_modified) < young).map(hash).collect())
+    }
+
+    /// Removes a blob.
+    pub async fn remove(&self, hash: &str) -> Result<()> {
+        match self.store.delete(&place(hash)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        self.store.delete(&place(hash)).await?;
-        Ok(true)
     }
 }
 

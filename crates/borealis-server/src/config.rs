@@ -88,15 +88,13 @@ pub enum FetchPolicy {
 pub struct ModerationConfig {
     /// Off lets everything through.
     pub enabled: bool,
-    /// The operator's own rules.
+    /// The operator's own rules and classifier.
     pub policy: Option<PathBuf>,
-    /// Program that judges pictures: a PNG on its standard input, exit code 0 = fine, 1 = refused (its first line is the reason).
-    pub classifier: Option<PathBuf>,
 }
 
 impl Default for ModerationConfig {
     fn default() -> Self {
-        Self { enabled: true, policy: None, classifier: None }
+        Self { enabled: true, policy: None }
     }
 }
 

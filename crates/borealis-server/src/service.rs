@@ -20,18 +20,398 @@
 //! move_job(&Account, job, folder: Option<&str>) -> Job · usage(&Account, since_ms) -> UsageReport
 //! config() -> &ServerConfig · base_url() -> String · metrics() -> &Metrics
 //! ```
-//!
-//! What it calls of its neighbours (B):
-//!
-//! ```text
-//! fetch::Fetcher::new(policy: FetchPolicy) -> Fetcher                   (FetchPolicy is in config.rs: Off | Https | Http)
-//!   async get(&self, url: &str, kind: MediaKind) -> Result<(Option<String>, Bytes), ApiError>
-//!   async post(&self, url: &str, headers: Vec<(&'static str, String)>, body: Vec<u8>) -> Result<Posted { status: u16, retry_after: Option<u64> }, ApiError>
-//!   check(&self, url: &str) -> Result<(), ApiError>                     before a webhook_url is accepted
-//! moderation::Moderation::open(&ModerationConfig) -> Result<Moderation, ServerError>      (config.rs: enabled, policy file, classifier command)
-//!   prompt(&self, &str) -> Result<(), ApiError>                         ContentModerated with its reason
-//!   picture(&self, &borealis_media::Frame) -> Result<(), String>        blocking; inputs in the API, sampled output frames in the worker
-//! ```
 
+mod inputs;
+mod library;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::auth::Keys;
+use crate::blobs::Blobs;
+use crate::config::{Prices, ServerConfig};
+use crate::error::Result as ServerResult;
 pub use crate::error::{ApiError, ApiErrorKind};
+use crate::fetch::Fetcher;
+use crate::media_process::MediaReader;
+use crate::metrics::Metrics;
+use crate::moderation::Moderation;
+use crate::secrets::Secret;
+use crate::store::{NewJob, Store, now_ms};
 pub use crate::types::*;
+use crate::{models, urls};
+
+/// Jobs that are remembered until something changes in the store.
+const REMEMBERED: usize = 4096;
+/// Longest prompt, characters.
+pub const MAX_PROMPT: usize = 10_000;
+/// Most pictures that a prompt can name.
+pub const MAX_REFERENCES: usize = 7;
+/// Longest clip, seconds, over all its continuations.
+pub const MAX_SECONDS: f32 = 30.0;
+/// Longest idempotency key.
+pub const MAX_IDEMPOTENCY_KEY: usize = 255;
+
+/// What the routers talk to; clones share everything.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ServerConfig,
+    address: SocketAddr,
+    store: Store,
+    blobs: Blobs,
+    secret: Secret,
+    keys: Keys,
+    models: Vec<ModelInfo>,
+    media: MediaReader,
+    fetcher: Fetcher,
+    moderation: Moderation,
+    metrics: Arc<Metrics>,
+    jobs: Mutex<(u64, HashMap<JobId, Arc<Job>>)>,
+    anybody: Account,
+}
+
+impl Service {
+    /// Opens everything in the data folder. `address` is where clients reach it.
+    pub async fn open(config: ServerConfig, address: SocketAddr) -> ServerResult<Self> {
+        config.check()?;
+        let store = Store::open(&config.data).await?;
+        let anybody = Account {
+            id: store.account("default").await?,
+            key_id: "key_none".into(),
+            name: "local".into(),
+            redacted_key: "bk-...none".into(),
+            acls: vec!["*".into()],
+            created_at: now_ms(),
+        };
+        let inner = Inner {
+            blobs: Blobs::open(&config.data)?,
+            secret: Secret::open(&config.data)?,
+            keys: Keys::default(),
+            models: models::all(&config.checkpoints),
+            media: MediaReader::new(config.media.clone()),
+            fetcher: Fetcher::new(config.fetch),
+            moderation: crate::moderate::open(&config.moderation)?,
+            metrics: Arc::default(),
+            jobs: Mutex::default(),
+            address,
+            store,
+            anybody,
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ServerConfig {
+        &self.inner.config
+    }
+
+    /// The address that clients see, without a slash at the end.
+    pub fn base_url(&self) -> String {
+        if let Some(url) = &self.inner.config.public_url {
+            return url.clone();
+        }
+        let mut address = self.inner.address;
+        if address.ip().is_unspecified() {
+            // Nobody can open 0.0.0.0; who listens everywhere for others says --public-url.
+            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        }
+        format!("http://{address}")
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.inner.metrics
+    }
+
+    /// The rules for prompts and pictures.
+    pub fn moderation(&self) -> &Moderation {
+        &self.inner.moderation
+    }
+
+    /// The account of those who need no key.
+    pub(crate) fn anybody(&self) -> &Account {
+        &self.inner.anybody
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(crate) fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.inner.secret
+    }
+
+    pub(crate) fn fetcher(&self) -> &Fetcher {
+        &self.inner.fetcher
+    }
+
+    pub(crate) async fn look_up_key(&self, key: &str) -> Result<Account, ApiError> {
+        self.inner.keys.look_up(&self.inner.store, key).await
+    }
+
+    /// All names of models.
+    pub fn models(&self) -> &[ModelInfo] {
+        &self.inner.models
+    }
+
+    /// The model of that name or alias; `None`: the usual one for what is made.
+    pub fn resolve_model(&self, name: Option<&str>, kind: JobKind) -> Result<&ModelInfo, ApiError> {
+        models::resolve(&self.inner.models, name, kind)
+    }
+
+    /// Accepts a job. When it returns, the job is on the disk and will end exactly once.
+    pub async fn submit(
+        &self,
+        account: &Account,
+        mut spec: Spec,
+        idempotency: Option<Idempotency>,
+    ) -> Result<JobId, ApiError> {
+        if let Some(idempotency) = &idempotency
+            && (idempotency.key.is_empty() || idempotency.key.len() > MAX_IDEMPOTENCY_KEY)
+        {
+            let message = format!("the Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} bytes");
+            return Err(ApiError::invalid("Idempotency-Key", message));
+        }
+        let hold = self.admit(account, &mut spec).await?;
+        let max_queued = self.inner.config.max_queued;
+        let new = NewJob { account: &account.id, spec: &spec, hold, idempotency, max_queued };
+        let (id, fresh) = self.inner.store.submit(new).await?;
+        if fresh {
+            tracing::info!(job = %id, kind = spec.kind.name(), model = %spec.model, "accepted");
+        }
+        Ok(id)
+    }
+
+    /// Checks a job before it is stored, and completes it; returns the ticks that it costs.
+    pub(crate) async fn admit(&self, account: &Account, spec: &mut Spec) -> Result<i64, ApiError> {
+        check(spec)?;
+        spec.checkpoint = Some(self.resolve_model(Some(&spec.model), spec.kind)?.checkpoint.clone());
+        self.inner.moderation.prompt(&spec.prompt, spec.spicy).map_err(|blocked| {
+            ApiError { field: Some("prompt".into()), ..ApiError::new(ApiErrorKind::ContentModerated, blocked.to_string()) }
+        })?;
+        if let Some(url) = &spec.webhook_url {
+            self.inner.fetcher.check(url).await?;
+        }
+        if let Some(folder) = &spec.folder
+            && !self.inner.store.folders(&account.id).await?.iter().any(|known| known.id == *folder)
+        {
+            return Err(ApiError::invalid("folder", format!("there is no folder \"{folder}\": make it first")));
+        }
+        if spec.seed.is_none() {
+            // Short enough to type again, and exact in every language's numbers.
+            let random = crate::secrets::random();
+            spec.seed = Some(u64::from(u32::from_le_bytes([random[0], random[1], random[2], random[3]])));
+        }
+        Ok(price(&self.inner.config.prices, spec))
+    }
+
+    /// A job of the account.
+    pub async fn job(&self, account: &Account, id: &str) -> Result<Job, ApiError> {
+        self.shared_job(account, id).await.map(|job| Job::clone(&job))
+    }
+
+    /// As [`Service::job`], without a copy: for polling.
+    pub async fn shared_job(&self, account: &Account, id: &str) -> Result<Arc<Job>, ApiError> {
+        let missing = || ApiError::not_found("there is no such request: check its id; results are kept for a limited time");
+        let version = self.inner.store.version();
+        if let Some(job) = self.remembered(version, id) {
+            return if job.account == account.id { Ok(job) } else { Err(missing()) };
+        }
+        let job = self.inner.store.job(&account.id, id).await?.ok_or_else(missing)?;
+        Ok(self.remember(version, job))
+    }
+
+    /// State and kind of a job of whomever: for live playback under a signed address.
+    pub(crate) async fn state_of(&self, id: &str) -> Result<Option<(JobState, JobKind)>, ApiError> {
+        let version = self.inner.store.version();
+        let job = match self.remembered(version, id) {
+            Some(job) => Some(job),
+            None => self.inner.store.any_job(id).await?.map(|job| self.remember(version, job)),
+        };
+        Ok(job.map(|job| (job.state, job.spec.kind)))
+    }
+
+    fn remembered(&self, version: u64, id: &str) -> Option<Arc<Job>> {
+        let mut jobs = self.inner.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.0 != version {
+            *jobs = (version, HashMap::new());
+        }
+        jobs.1.get(id).cloned()
+    }
+
+    fn remember(&self, version: u64, job: Job) -> Arc<Job> {
+        let job = Arc::new(job);
+        let mut jobs = self.inner.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        if jobs.1.len() >= REMEMBERED {
+            jobs.1.clear();
+        }
+        if jobs.0 == version {
+            jobs.1.insert(job.id.clone(), job.clone());
+        }
+        job
+    }
+
+    /// Waits until a job has ended, at most `timeout`; returns it as it is then.
+    pub async fn wait(&self, account: &Account, id: &str, timeout: Duration) -> Result<Job, ApiError> {
+        let end = tokio::time::Instant::now() + timeout;
+        let mut changes = self.inner.store.changes();
+        loop {
+            changes.borrow_and_update();
+            let job = self.job(account, id).await?;
+            if job.state.is_final() || tokio::time::timeout_at(end, changes.changed()).await.is_err() {
+                return Ok(job);
+            }
+        }
+    }
+
+    /// Jobs of the account.
+    pub async fn list(&self, account: &Account, filter: &JobFilter) -> Result<Page<Job>, ApiError> {
+        if filter.limit > 100 {
+            return Err(ApiError::invalid("limit", format!("limit {} is too large: use 1 to 100", filter.limit)));
+        }
+        let limit = if filter.limit == 0 { 20 } else { filter.limit };
+        Ok(self.inner.store.jobs(&account.id, &JobFilter { limit, ..filter.clone() }).await?)
+    }
+
+    /// Cancels a job; one that has ended stays as it is.
+    pub async fn cancel(&self, account: &Account, id: &str) -> Result<Job, ApiError> {
+        self.job(account, id).await?;
+        self.inner.store.cancel(&account.id, id).await?;
+        self.job(account, id).await
+    }
+
+    /// Cancels a job if it has not ended, and removes it with its results.
+    pub async fn delete(&self, account: &Account, id: &str) -> Result<(), ApiError> {
+        match self.inner.store.delete(&account.id, id).await? {
+            true => Ok(()),
+            false => Err(ApiError::not_found("there is no such request: check its id")),
+        }
+    }
+
+    /// All bytes of an asset.
+    pub async fn read_asset(&self, asset: &AssetRef) -> Result<Bytes, ApiError> {
+        match self.inner.blobs.get(&asset.sha256).await {
+            Ok(bytes) => Ok(bytes),
+            Err(crate::ServerError::Blobs(object_store::Error::NotFound { .. })) => {
+                Err(ApiError::not_found("this result has expired: make it again"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The address of an asset for everybody who has it, until then (milliseconds since 1970; `None`: as long as results are kept).
+    pub fn signed_url(&self, asset: &AssetRef, expires_at: Option<i64>) -> String {
+        let until = expires_at.unwrap_or_else(|| now_ms() + self.inner.config.retention.as_millis() as i64);
+        urls::of_asset(self, asset, until)
+    }
+
+    /// The address of the n-th output of a job; of a job that is running, too (with `&stream=1` it shows the clip as it grows).
+    pub fn output_url(&self, job: &Job, n: usize) -> String {
+        if let Some(output) = job.outputs.get(n) {
+            return self.signed_url(&output.asset, job.expires_at);
+        }
+        let mime = match (job.spec.kind.is_still(), job.spec.format) {
+            (true, ImageFormat::Jpeg) => "image/jpeg",
+            (true, ImageFormat::Png) => "image/png",
+            (false, _) => "video/mp4",
+        };
+        let until = job.created_at + self.inner.config.retention.as_millis() as i64;
+        urls::absolute(&self.base_url(), &urls::signed_path(&self.inner.secret, &format!("{}-{n}", job.id), mime, until))
+    }
+
+    /// Whether work can be done: the database answers and a worker is alive. The reason otherwise.
+    pub async fn ready(&self) -> Result<Vec<String>, ApiError> {
+        self.inner.store.ping().await?;
+        let workers = self.inner.store.workers().await?;
+        if workers.is_empty() {
+            return Err(ApiError::new(ApiErrorKind::Unavailable, "no worker is running: see the server's log"));
+        }
+        Ok(workers)
+    }
+
+    /// The folder of everything.
+    pub(crate) fn data(&self) -> &Path {
+        &self.inner.config.data
+    }
+}
+
+/// What every dialect promises; a job that passes can be made, unless its inputs or its model say no.
+fn check(spec: &Spec) -> Result<(), ApiError> {
+    let bad = |field: &str, message: String| Err(ApiError::invalid(field, message));
+    let length = spec.prompt.chars().count();
+    if length > MAX_PROMPT {
+        return bad("prompt", format!("the prompt has {length} characters: use at most {MAX_PROMPT}"));
+    }
+    let alone = spec.kind == JobKind::Video && spec.image.is_some();
+    if spec.prompt.trim().is_empty() && !alone {
+        return bad("prompt", "the prompt is empty: say what to make".into());
+    }
+    if !(1..=spec.kind.most()).contains(&spec.n) {
+        return bad("n", format!("n {} is out of range: use 1 to {}", spec.n, spec.kind.most()));
+    }
+    if let Some(seconds) = spec.seconds
+        && !(1.0..=15.0).contains(&seconds)
+    {
+        return bad("duration", format!("duration {seconds} is out of range: use 1 to 15"));
+    }
+    let whole = spec.seconds.unwrap_or(6.0) + spec.chain_seconds.iter().sum::<f32>();
+    if spec.chain_seconds.iter().any(|s| !(1.0..=15.0).contains(s)) || whole > MAX_SECONDS {
+        return bad("duration", format!("duration {whole} is out of range: use at most {MAX_SECONDS}"));
+    }
+    if spec.references.len() > MAX_REFERENCES {
+        return bad("reference_images", format!("{} pictures are too many: use at most {MAX_REFERENCES}", spec.references.len()));
+    }
+    if let Some(guidance) = spec.guidance
+        && !(0.0..=100.0).contains(&guidance)
+    {
+        return bad("guidance", format!("guidance {guidance} is out of range: use 0 to 100; 1 is off"));
+    }
+    if spec.preset.as_deref().is_some_and(|preset| !matches!(preset, "quality" | "speed")) {
+        return bad("preset", "the preset is unknown: use quality or speed".into());
+    }
+    let missing = match spec.kind {
+        JobKind::EditImage if spec.image.is_none() => Some("image"),
+        JobKind::EditVideo | JobKind::Extend if spec.video.is_none() => Some("video"),
+        _ => None,
+    };
+    missing.map_or(Ok(()), |field| bad(field, format!("{field} is missing: give one")))
+}
+
+/// What a job costs, ticks.
+pub(crate) fn price(prices: &Prices, spec: &Spec) -> i64 {
+    let resolution = spec.resolution.as_deref();
+    let n = i64::from(spec.n);
+    if spec.kind.is_still() {
+        return n * if resolution == Some("2k") { prices.image_2k } else { prices.image_1k };
+    }
+    let given = spec.video.as_ref();
+    let lines = given.map_or(0, |video| video.width.min(video.height));
+    let second = match resolution {
+        Some("1080p") => prices.video_1080p,
+        Some("720p") => prices.video_720p,
+        None if lines > 500 => prices.video_720p,
+        _ => prices.video_480p,
+    };
+    let seconds = match (spec.kind, given) {
+        (JobKind::EditVideo, Some(video)) => video.seconds,
+        _ => f64::from(spec.seconds.unwrap_or(6.0) + spec.chain_seconds.iter().sum::<f32>()),
+    };
+    n * (seconds * second as f64).round() as i64
+}
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,9 @@ pub struct Spec {
     pub kind: JobKind,
     /// Canonical id of the model, echoed in answers (`grok-imagine-video`, `borealis-mini`).
     pub model: String,
+    /// Name of the checkpoint that serves it; filled in when the job is submitted.
+    #[serde(default)]
+    pub checkpoint: Option<String>,
     /// At most 10,000 characters.
     pub prompt: String,
     /// Pictures (1 to 10) or variants of a clip (1 to 4).
@@ -182,6 +185,9 @@ pub struct Spec {
     /// Told when the job has ended.
     #[serde(default)]
     pub webhook_url: Option<String>,
+    /// The task dialect's mode `spicy`; moderation may allow more.
+    #[serde(default)]
+    pub spicy: bool,
     /// The client's own name of its user; opaque.
     #[serde(default)]
     pub user: Option<String>,
@@ -205,6 +211,7 @@ impl Spec {
         Self {
             kind,
             model: model.into(),
+            checkpoint: None,
             prompt: prompt.into(),
             n: 1,
             seconds: None,
@@ -220,6 +227,7 @@ impl Spec {
             format: ImageFormat::default(),
             chain_seconds: Vec::new(),
             webhook_url: None,
+            spicy: false,
             user: None,
             dialect: Dialect::default(),
             folder: None,

@@ -59,8 +59,8 @@ impl Store {
         .bind(suspect)
         .fetch_optional(&self.write)
         .await?;
-        self.touch();
         let Some(row) = row else { return Ok(None) };
+        self.touch();
         Ok(Some(Claimed {
             id: row.try_get("id")?,
             account: row.try_get("account")?,
@@ -168,17 +168,6 @@ impl Store {
         self.reap().await.map(drop)
     }
 
-    /// Says that a worker is there, and what it runs (JSON).
-    pub async fn seen(&self, worker: &str, info: &str) -> Result<()> {
-        sqlx::query("INSERT INTO worker (id, info, seen_at) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET info = excluded.info, seen_at = excluded.seen_at")
-            .bind(worker)
-            .bind(info)
-            .bind(now_ms())
-            .execute(&self.write)
-            .await?;
-        Ok(())
-    }
-
     /// Workers that were seen within a lease.
     pub async fn workers(&self) -> Result<Vec<String>> {
         let sql = "SELECT info FROM worker WHERE seen_at > ?";
@@ -260,5 +249,18 @@ impl Pulse {
         .execute(&mut self.connection)
         .await?;
         Ok(done.rows_affected() > 0)
+    }
+    /// Says that the worker is there, and what it runs (JSON).
+    pub async fn seen(&mut self, info: &str) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO worker (id, info, seen_at) VALUES (?, ?, ?) \
+             ON CONFLICT (id) DO UPDATE SET info = excluded.info, seen_at = excluded.seen_at",
+        )
+        .bind(&self.worker)
+        .bind(info)
+        .bind(now_ms())
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
     }
 }

@@ -4,8 +4,8 @@ use super::{Store, now_ms};
 use crate::error::Result;
 
 impl Store {
-    /// Ends what is over. Returns the hashes of blobs that nobody needs any more.
-    pub async fn expire(&self) -> Result<Vec<String>> {
+    /// Ends what is over; the bytes that nobody needs any more are found by whoever lists the blobs.
+    pub async fn expire(&self) -> Result<()> {
         let now = now_ms();
         let due: i64 = sqlx::query_scalar(
             "SELECT (SELECT COUNT(*) FROM asset WHERE expires_at <= ?1) + (SELECT COUNT(*) FROM file WHERE expires_at <= ?1) \
@@ -20,26 +20,16 @@ impl Store {
         sqlx::query("DELETE FROM outbox WHERE state <> 'pending' AND created_at < ?").bind(day_ago).execute(&mut *tx).await?;
         sqlx::query("DELETE FROM worker WHERE seen_at < ?").bind(day_ago).execute(&mut *tx).await?;
         if due == 0 {
-            tx.commit().await?;
-            return Ok(Vec::new());
+            return Ok(tx.commit().await?);
         }
         sqlx::query("UPDATE job SET state = 'expired', outputs = NULL WHERE state = 'done' AND expires_at <= ?")
             .bind(now)
             .execute(&mut *tx)
             .await?;
-        let mut gone: Vec<String> = sqlx::query_scalar("DELETE FROM asset WHERE expires_at <= ? RETURNING sha256")
-            .bind(now)
-            .fetch_all(&mut *tx)
-            .await?;
-        let files: Vec<String> = sqlx::query_scalar("DELETE FROM file WHERE expires_at <= ? RETURNING sha256")
-            .bind(now)
-            .fetch_all(&mut *tx)
-            .await?;
-        gone.extend(files);
+        sqlx::query("DELETE FROM asset WHERE expires_at <= ?").bind(now).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM file WHERE expires_at <= ?").bind(now).execute(&mut *tx).await?;
         self.commit(tx).await?;
-        gone.sort();
-        gone.dedup();
-        Ok(gone)
+        Ok(())
     }
 
     /// Whether an asset or a file has these bytes.

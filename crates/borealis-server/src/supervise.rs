@@ -1,0 +1,112 @@
+//! The API's hand over its worker: started, watched, buried, started again. And what happens on the clock: leases, expiry, blobs.
+
+use std::process::Stdio;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::config::ProcessSpec;
+use crate::service::Service;
+
+/// Pause before a worker is started again: doubled each time, forgotten after a minute of work.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const STEADY: Duration = Duration::from_secs(60);
+
+/// Keeps one worker alive until `stop`.
+pub(crate) async fn worker(service: Service, program: ProcessSpec, mut stop: watch::Receiver<bool>) {
+    let mut pause = FIRST_PAUSE;
+    while !*stop.borrow() {
+        let id = ulid::Ulid::generate().to_string();
+        let began = Instant::now();
+        match start(&program, &id) {
+            Ok(mut child) => {
+                tokio::select! {
+                    status = child.wait() => match status {
+                        Ok(status) => tracing::error!(%status, "the worker ended"),
+                        Err(error) => tracing::error!(%error, "the worker is lost"),
+                    },
+                    _ = stop.wait_for(|stop| *stop) => {
+                        wind_up(&service, &mut child).await;
+                        bury(&service, &id).await;
+                        return;
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, program = %program.program.display(), "the worker cannot be started"),
+        }
+        service.metrics().worker_exits.fetch_add(1, Ordering::Relaxed);
+        bury(&service, &id).await;
+        if began.elapsed() > STEADY {
+            pause = FIRST_PAUSE;
+        }
+        tokio::select! {
+            () = sleep(pause) => {}
+            _ = stop.changed() => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn start(program: &ProcessSpec, id: &str) -> std::io::Result<Child> {
+    let mut command = Command::new(&program.program);
+    command.args(&program.args).args(["--id", id]).stdin(Stdio::piped()).kill_on_drop(true);
+    // Ctrl-C is for the API; the worker is asked to end by the end of its standard input.
+    #[cfg(unix)]
+    command.process_group(0);
+    command.spawn()
+}
+
+/// Asks a worker to end; one that does not is killed. Its jobs are taken back.
+async fn wind_up(service: &Service, child: &mut Child) {
+    drop(child.stdin.take());
+    if tokio::time::timeout(service.config().grace, child.wait()).await.is_err() {
+        // It is gone already, or it goes now.
+        let _ = child.kill().await;
+    }
+}
+
+/// Its jobs need not wait until their leases are over.
+async fn bury(service: &Service, id: &str) {
+    if let Err(error) = service.store().bury(id).await {
+        tracing::warn!(%error, "the worker's jobs wait for the end of their leases");
+    }
+}
+
+/// Leases every second, expiry every ten, blobs every ten minutes.
+pub(crate) async fn clock(service: Service, mut stop: watch::Receiver<bool>) {
+    let mut tick = 0_u64;
+    while !*stop.borrow() {
+        if let Err(error) = service.store().reap().await {
+            tracing::warn!(%error, "leases could not be looked at");
+        }
+        if tick.is_multiple_of(10)
+            && let Err(error) = service.store().expire().await
+        {
+            tracing::warn!(%error, "what has expired could not be removed");
+        }
+        if tick.is_multiple_of(600)
+            && let Err(error) = sweep(&service).await
+        {
+            tracing::warn!(%error, "results that nobody needs could not be removed");
+        }
+        tick += 1;
+        tokio::select! {
+            () = sleep(Duration::from_secs(1)) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
+
+/// Removes bytes that no asset and no file has.
+async fn sweep(service: &Service) -> crate::Result<()> {
+    for hash in service.blobs().old().await? {
+        if !service.store().is_needed(&hash).await? {
+            service.blobs().remove(&hash).await?;
+        }
+    }
+    Ok(())
+}
