@@ -66,10 +66,12 @@ const query = (values) => {
 export const submit = (path, body, signal) =>
   call("POST", path, { json: body, signal, headers: { "Idempotency-Key": `playground-${randomId()}` } });
 
-/** Models that make pictures and models that make clips: `{ image: [..], video: [..] }`. */
+/** Names of models that make pictures and of models that make clips, this server's own first: `{ image: [..], video: [..] }`. */
 export async function models() {
   const [image, video] = await Promise.all([call("GET", "/v1/image-generation-models"), call("GET", "/v1/video-generation-models")]);
-  return { image: image.models, video: video.models };
+  // Names of xAI's are there for its clients and have xAI's limits.
+  const names = ({ models: found }) => found.sort((a, b) => (a.owned_by === "xai") - (b.owned_by === "xai")).map((model) => model.id);
+  return { image: names(image), video: names(video) };
 }
 
 export const keyInfo = () => call("GET", "/v1/api-key");

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import * as composer from "./composer.js";
 import { askKey, confirm, onKey } from "./dialogs.js";
-import { find, icon, toast } from "./dom.js";
+import { announce, find, icon, toast } from "./dom.js";
 import * as gallery from "./gallery.js";
 import * as lib from "./library.js";
 import * as settings from "./settings.js";
@@ -45,7 +45,7 @@ async function connect() {
   if (!names) return;
   const info = settings.apiKey() ? await api.keyInfo().catch(() => null) : null;
   sayKey(info?.name || (settings.apiKey() ? "Key" : "No key needed"));
-  composer.setModels({ image: names.image.map((model) => model.id), video: names.video.map((model) => model.id) });
+  composer.setModels(names);
   await attempt(() => Promise.all([lib.loadFolders(), lib.open(null)]));
 }
 
@@ -64,6 +64,10 @@ lib.library.addEventListener("selected", () => {
 lib.library.addEventListener("folders", () => {
   gallery.renderFolders();
   stage.render();
+});
+
+lib.library.addEventListener("finished", ({ detail: item }) => {
+  announce(item.status === "done" ? `Done: ${item.prompt}` : `${item.status}: ${item.error?.message ?? item.prompt}`);
 });
 
 stage.on("use", ({ mode, input }) => composer.use(mode, input));

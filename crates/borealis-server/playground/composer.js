@@ -22,6 +22,7 @@ const mode = () => modeById(form.mode);
 export function setModels(found) {
   models = found;
   drawParams();
+  drawCode();
 }
 
 export function setFolder(folder) {
@@ -114,8 +115,8 @@ function modelControl() {
   const names = models[mode().kind];
   if (!names.length) return null;
   const select = h("select", { id: "model", onchange: () => { form.model = select.value; changed(); } },
-    h("option", { value: "" }, "The server's own"), names.map((name) => h("option", { value: name }, name)));
-  if (!names.includes(form.model)) form.model = "";
+    names.map((name) => h("option", { value: name }, name)));
+  if (!names.includes(form.model)) [form.model] = names;
   select.value = form.model;
   return h("div", { class: "field" }, h("label", { class: "label", for: "model" }, "Model"), select);
 }
@@ -188,6 +189,7 @@ export function reuse(item) {
   if (body.reference_images && id === "video-text") id = "video-references";
   setMode(id);
   form.prompt = prompt.value = body.prompt ?? item.prompt ?? "";
+  form.model = body.model ?? form.model;
   for (const name of mode().params) {
     const param = PARAMS[name];
     const value = body[param.field];

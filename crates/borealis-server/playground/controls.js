@@ -86,10 +86,10 @@ const url = (param, value, set) => field(param, value, set, { type: "url", place
 
 function seed(param, value, set) {
   const roll = (input) =>
-    button("Roll", "dice", () => {
+    button("Draw", "dice", () => {
       input.value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
       input.dispatchEvent(new Event("input"));
-    }, { class: "quiet", "aria-label": "Draw a seed" });
+    }, { class: "quiet" });
   return field(param, value, set, { type: "text", inputmode: "numeric", pattern: "[0-9]{0,15}", placeholder: "random" }, roll);
 }
 

@@ -36,7 +36,7 @@ function preview(item) {
 function card(item) {
   const state = h("span", { class: "badge" });
   const open = h("button", { type: "button", class: "card", onclick: () => lib.select(item.id) },
-    h("span", { class: "picture" }, preview(item), state), h("span", { class: "card-prompt" }, item.prompt || "(no prompt)"),
+    h("span", { class: "card-prompt" }, item.prompt || "(no prompt)"), h("span", { class: "picture" }, preview(item), state),
     h("span", { class: "hint card-time" }));
   const video = open.querySelector("video");
   if (video) {
@@ -69,9 +69,9 @@ export function render() {
     state.textContent = text;
     state.hidden = !text;
     row.element.querySelector(".card-time").textContent = ago(item.created_at);
-    const button = row.element.firstElementChild;
-    button.setAttribute("aria-label", `${item.prompt || "no prompt"}, ${text || "picture"}, ${ago(item.created_at)}`);
-    button.toggleAttribute("aria-current", lib.selected()?.id === item.id);
+    const open = row.element.firstElementChild;
+    if (lib.selected()?.id === item.id) open.setAttribute("aria-current", "true");
+    else open.removeAttribute("aria-current");
     return row.element;
   });
   // Moving elements that are in place already would take the focus from them.

@@ -5,7 +5,7 @@ import * as api from "./api.js";
 const POLL_MS = 500;
 const PAGE = 24;
 
-/** Events: `items` (the view or any item changed), `folders`, `selected`. */
+/** Events: `items` (the view or any item changed), `folders`, `selected`, `finished` (with the item that has just ended). */
 export const library = new EventTarget();
 
 /** Generations by id, as the server tells them, and drafts: requests that it has not named yet. */
@@ -17,7 +17,7 @@ let selectedId = null;
 let timer = 0;
 let draftCount = 0;
 
-const tell = (name) => library.dispatchEvent(new Event(name));
+const tell = (name, detail) => library.dispatchEvent(new CustomEvent(name, { detail }));
 const running = (item) => item.status === "pending" || item.status === "queued";
 
 export const folders = () => folderList;
@@ -28,8 +28,9 @@ export const selected = () => item(selectedId);
 
 /** The items to show, newest first. */
 export function shown() {
-  const here = drafts.filter((draft) => !draft.matched && (view.folder === null || draft.folder_id === view.folder));
-  return [...here, ...view.ids.map((id) => items.get(id)).filter(Boolean)];
+  const here = drafts.filter((draft) => view.folder === null || draft.folder_id === view.folder);
+  const doubled = new Set(drafts.map((draft) => draft.serverId));
+  return [...here, ...view.ids.filter((id) => !doubled.has(id)).map((id) => items.get(id)).filter(Boolean)];
 }
 
 export function select(id) {
@@ -79,17 +80,18 @@ export async function start(mode, request) {
   try {
     const answer = await api.submit(request.path, request.body, controller.signal);
     const id = answer.request_id ?? (await idOfImages(answer));
-    const here = selectedId === draft.id || selectedId === draft.matched;
     if (answer.request_id) take(await api.generation(id));
+    const here = selectedId === draft.id;
     drafts.splice(drafts.indexOf(draft), 1);
     await load();
     if (here && id) select(id);
+    if (!answer.request_id && id) tell("finished", item(id));
   } catch (error) {
-    draft.status = error.name === "AbortError" ? "cancelled" : "failed";
-    draft.error = { code: error.code, message: error.message };
-    draft.matched = null;
+    const stopped = error.name === "AbortError";
+    draft.status = stopped ? "cancelled" : "failed";
+    if (!stopped) draft.error = { code: error.code, message: error.message };
     tell("items");
-    if (selectedId === draft.id) tell("selected");
+    tell("finished", draft);
   }
 }
 
@@ -114,18 +116,20 @@ function matchDrafts(page) {
 async function poll() {
   timer = 0;
   const waiting = [...items.values()].filter(running);
-  const open = drafts.some((draft) => running(draft) && draft.kind === "image");
+  const unnamed = drafts.some((draft) => running(draft) && draft.kind === "image");
   if (document.hidden && waiting.length === 0) return keepPolling();
   let finished = false;
   try {
-    if (open) matchDrafts((await api.generations({ limit: 10 })).data);
+    if (unnamed) matchDrafts((await api.generations({ limit: 10 })).data);
     for (const { id } of waiting) {
       const found = await api.generation(id);
       take(found);
-      finished ||= !running(found);
+      if (running(found)) continue;
+      finished = true;
+      tell("finished", item(id));
     }
     if (finished) await load();
-    if (waiting.length || open) tell("items");
+    if (waiting.length || unnamed) tell("items");
   } catch (error) {
     if (error.status === 404) await load().catch(() => {});
     // Anything else: the next round tries again.
@@ -141,9 +145,14 @@ function keepPolling() {
 /** Stops what runs, or deletes what is done. */
 export async function remove(target) {
   if (target.draft) {
-    target.controller.abort();
-    if (target.serverId) await api.removeGeneration(target.serverId).catch(() => {});
-    if (!running(target)) drafts.splice(drafts.indexOf(target), 1);
+    // The server goes on with a call that was accepted, for the sake of clients that ask again: it must be told.
+    if (running(target)) {
+      if (!target.serverId) matchDrafts((await api.generations({ limit: 10 })).data);
+      if (target.serverId) await api.removeGeneration(target.serverId);
+      target.controller.abort();
+    } else {
+      drafts.splice(drafts.indexOf(target), 1);
+    }
   } else {
     await api.removeGeneration(target.id);
     if (running(target)) take(await api.generation(target.id).catch(() => ({ id: target.id, status: "cancelled" })));

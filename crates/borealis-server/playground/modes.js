@@ -28,10 +28,9 @@ export const PARAMS = {
   imageVariants: { field: "n", label: "Variants", control: "range", min: 1, max: 10, initial: 1, unit: "" },
   audio: { field: "generate_audio", label: "Sound", control: "switch", hint: "made together with the pictures", initial: true },
   format: { field: "output_format", label: "File", control: "choice", options: choices(["jpeg", "JPEG"], ["png", "PNG"]), initial: "jpeg", more: true },
-  quality: { field: "quality", label: "Quality", control: "choice", options: choices(["low", "Low"], ["medium", "Medium"], ["high", "High"]), initial: "medium", omit: "medium", more: true },
   preset: { field: "preset", label: "Preset", control: "choice", options: choices(["quality", "Quality"], ["speed", "Speed"]), initial: "quality", omit: "quality", more: true },
   seed: { field: "seed", label: "Seed", control: "seed", hint: "the same seed makes the same clip; empty draws one", initial: "", omit: "", more: true },
-  guidance: { field: "guidance", label: "Guidance", control: "number", min: 1, max: 20, step: 0.1, hint: "how closely to follow the prompt; empty is the model's own", initial: "", omit: "", more: true },
+  guidance: { field: "guidance", label: "Guidance", control: "number", min: 0, max: 100, step: 0.1, hint: "how closely to follow the prompt; empty is the model's own", initial: "", omit: "", more: true },
   webhook: { field: "webhook_url", label: "Webhook", control: "url", hint: "told when it is done", initial: "", omit: "", more: true },
   frame: { field: "frame", label: "Go on after frame", control: "frame", initial: "", omit: "" },
 };
@@ -61,18 +60,18 @@ export const MODES = [
     id: "video-edit", kind: "video", label: "Edit", icon: "edit", path: "/v1/videos/edits", verb: "Edit video",
     hint: "Say what changes. Length, ratio and size stay, up to 720p and 8.7 s.", promptRequired: true,
     slot: { accept: "video", min: 1, max: 1, label: "Clip to change", maxSeconds: 8.7, wire: (media) => ({ video: media[0] }) },
-    params: ["preset", ...SAMPLING, "webhook"],
+    params: ["videoVariants", "preset", ...SAMPLING, "webhook"],
   },
   {
     id: "video-extend", kind: "video", label: "Extend", icon: "extend", path: "/v1/videos/extensions", verb: "Extend video",
     hint: "Goes on where the clip ends, or after a frame that you choose.", promptRequired: true,
     slot: { accept: "video", min: 1, max: 1, label: "Clip to go on from", minSeconds: 2, maxSeconds: 30, wire: (media) => ({ video: media[0] }) },
-    params: ["added", "frame", "preset", ...SAMPLING, "webhook"],
+    params: ["added", "frame", "videoVariants", "preset", ...SAMPLING, "webhook"],
   },
   {
     id: "image-text", kind: "image", label: "Text", icon: "text", path: "/v1/images/generations", verb: "Generate image",
     hint: "A picture from words alone.", promptRequired: true,
-    params: ["imageRatio", "imageResolution", "imageVariants", "quality", "format", ...SAMPLING],
+    params: ["imageRatio", "imageResolution", "imageVariants", "preset", "format", ...SAMPLING],
   },
   {
     id: "image-edit", kind: "image", label: "Edit", icon: "edit", path: "/v1/images/edits", verb: "Edit image",
@@ -81,7 +80,7 @@ export const MODES = [
       accept: "image", min: 1, max: 3, tags: true, label: "Pictures to change",
       wire: (media) => (media.length === 1 ? { image: media[0] } : { images: media }),
     },
-    params: ["imageRatioOfInput", "imageResolution", "imageVariants", "quality", "format", ...SAMPLING],
+    params: ["imageRatioOfInput", "imageResolution", "imageVariants", "preset", "format", ...SAMPLING],
   },
 ];
 

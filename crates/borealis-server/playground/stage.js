@@ -50,15 +50,14 @@ function waiting(item) {
   const text = h("span", { class: "progress-text" });
   parts.progress = { bar, text };
   const live = item.stream_url;
-  let picture;
-  if (live) {
-    picture = h("video", { src: api.local(live), playsinline: true, controls: true, "aria-label": "The clip so far" });
-    parts.video = picture;
-  } else {
-    picture = h("div", { class: "sky working", "aria-hidden": "true" });
-  }
+  const video = live && h("video", {
+    class: "coming", src: api.local(live), playsinline: true, controls: true, "aria-label": "The clip so far",
+    onloadeddata: () => video.classList.remove("coming"),
+  });
+  parts.video = video || null;
   return [
-    frame(item, picture, live && h("span", { class: "badge live" }, "Live")),
+    // The sky stays until there is a first frame to see.
+    frame(item, h("div", { class: "sky working", "aria-hidden": "true" }), video, live && h("span", { class: "badge live" }, "Live")),
     h("div", { class: "progress-row" }, bar, text, button("Cancel", "stop", () => act(() => lib.remove(item)), { class: "quiet" })),
     caption(item),
   ];
@@ -223,9 +222,7 @@ export function render() {
   const sameItem = item && shownKey.startsWith(`${item.id}/`);
   if (key !== shownKey) {
     if (!sameItem) [variant, announced] = [0, 0];
-    const finished = sameItem && !lib.isRunning(item);
     draw(item);
-    if (finished) announce(item.status === "done" ? "Done" : (item.error?.message ?? item.status));
   }
   if (parts.progress) updateProgress(item);
   if (parts.folder && parts.folder.count !== lib.folders().length && document.activeElement !== parts.folder.select) {
