@@ -81,6 +81,8 @@ pub enum FetchPolicy {
     Https,
     /// `https:` and `http:` on public addresses.
     Http,
+    /// `https:` and `http:` on any address, this machine and its network included: for a server that only its owner uses.
+    Local,
 }
 
 /// What is refused.

@@ -38,6 +38,7 @@ use crate::config::{Prices, ServerConfig};
 use crate::error::Result as ServerResult;
 pub use crate::error::{ApiError, ApiErrorKind};
 use crate::fetch::Fetcher;
+use crate::limits::Limits;
 use crate::media_process::MediaReader;
 use crate::metrics::Metrics;
 use crate::moderation::Moderation;
@@ -73,6 +74,7 @@ struct Inner {
     models: Vec<ModelInfo>,
     media: MediaReader,
     fetcher: Fetcher,
+    limits: Limits,
     moderation: Moderation,
     metrics: Arc<Metrics>,
     jobs: Mutex<(u64, HashMap<JobId, Arc<Job>>)>,
@@ -99,6 +101,7 @@ impl Service {
             models: models::all(&config.checkpoints),
             media: MediaReader::new(config.media.clone()),
             fetcher: Fetcher::new(config.fetch),
+            limits: Limits::new(config.requests_per_minute),
             moderation: crate::moderate::open(&config.moderation)?,
             metrics: Arc::default(),
             jobs: Mutex::default(),
@@ -186,6 +189,7 @@ impl Service {
             let message = format!("the Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} bytes");
             return Err(ApiError::invalid("Idempotency-Key", message));
         }
+        self.inner.limits.start(&account.key_id)?;
         let hold = self.admit(account, &mut spec).await?;
         let max_queued = self.inner.config.max_queued;
         let new = NewJob { account: &account.id, spec: &spec, hold, idempotency, max_queued };
