@@ -53,6 +53,7 @@ settings.takeKeyFromAddress();
 drawTheme();
 
 lib.library.addEventListener("items", () => {
+  composer.setFolder(lib.currentFolder());
   gallery.render();
   stage.render();
 });

@@ -25,13 +25,17 @@ export function setModels(found) {
   drawCode();
 }
 
+/** New results go into the folder that is open in the gallery. */
 export function setFolder(folder) {
+  if (folder === form.folder) return;
   form.folder = folder;
   drawCode();
 }
 
 function keep() {
-  settings.keepForm({ mode: form.mode, model: form.model, prompt: form.prompt, values: form.values });
+  // A frame number means nothing without its clip, and files are not kept.
+  const { frame, ...values } = form.values;
+  settings.keepForm({ mode: form.mode, model: form.model, prompt: form.prompt, values });
 }
 
 function changed() {
@@ -87,6 +91,7 @@ function drawSlot() {
   find("#slot").replaceChildren(...(slot ? [slotView(slot, form.inputs, {
     insert,
     add: async (input) => {
+      delete form.values.frame;
       form.inputs.push(input);
       drawSlot();
       drawParams();
@@ -178,23 +183,25 @@ export function use(id, input) {
   find("#composer").scrollIntoView({ block: "start" });
 }
 
+/** The mode that a generation was made in. What was given is not told, only that something was (`complete` is false). */
+function modeOf({ path, complete }, prompt) {
+  const given = complete === false;
+  if (given && path === "/v1/images/generations") return "image-edit";
+  if (given && path === "/v1/videos/generations") return /<IMAGE_\d>|@image\d/i.test(prompt) ? "video-references" : "video-image";
+  return MODES.find((one) => one.path === path)?.id ?? form.mode;
+}
+
 /** Puts prompt and parameters of a generation back into the form. */
-export function reuse(item) {
-  const body = item.request?.body ?? item.request ?? {};
-  const path = item.request?.path;
-  const byKind = { video: "video-text", edit_video: "video-edit", extend: "video-extend", image: "image-text", edit_image: "image-edit" };
-  let id = byKind[item.kind] ?? "video-text";
-  if (path) id = MODES.find((one) => one.path === path)?.id ?? id;
-  if (body.image && id === "video-text") id = "video-image";
-  if (body.reference_images && id === "video-text") id = "video-references";
-  setMode(id);
-  form.prompt = prompt.value = body.prompt ?? item.prompt ?? "";
+export function reuse({ request }) {
+  const { body } = request;
+  setMode(modeOf(request, body.prompt ?? ""));
+  form.prompt = prompt.value = body.prompt ?? "";
   form.model = body.model ?? form.model;
   for (const name of mode().params) {
     const param = PARAMS[name];
     const value = body[param.field];
     if (value === undefined || value === null) delete form.values[name];
-    else form.values[name] = typeof param.initial === "string" && param.control !== "ratio" && param.control !== "choice" ? String(value) : value;
+    else form.values[name] = ["seed", "number", "url"].includes(param.control) ? String(value) : value;
   }
   fit();
   draw();

@@ -201,6 +201,7 @@ async function play(video) {
 function draw(item) {
   const wasAt = parts.video && !parts.video.ended ? parts.video.currentTime : 0;
   const wasLive = shownKey.includes("/live/") && item && shownKey.startsWith(`${item.id}/`);
+  const focused = stage.contains(document.activeElement);
   parts = {};
   shownKey = keyOf(item);
   stage.dataset.state = item ? (lib.isRunning(item) ? "running" : item.status) : "empty";
@@ -208,6 +209,8 @@ function draw(item) {
   else if (lib.isRunning(item)) stage.replaceChildren(...waiting(item).filter(Boolean));
   else if (item.status === "done" && item.outputs.length) stage.replaceChildren(...done(item).filter(Boolean));
   else stage.replaceChildren(...failed(item));
+  // What had the focus is gone; the keyboard goes on from here.
+  if (focused) stage.focus({ preventScroll: true });
   if (parts.video && item) {
     // What played live goes on where it was, now from the finished file.
     if (wasLive && wasAt > 0) parts.video.currentTime = wasAt;
