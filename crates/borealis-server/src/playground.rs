@@ -119,7 +119,8 @@ mod tests {
     fn everything_that_the_page_names_is_there() {
         let mut named = 0;
         for asset in &ASSETS {
-            let local = if asset.mime == SCRIPT { quoted(asset.text, "from \"./") } else { quoted(asset.text, "\"/assets/") };
+            let local =
+                if asset.mime == SCRIPT { quoted(asset.text, "from \"./") } else { quoted(asset.text, "\"/assets/") };
             named += local.len();
             for name in local {
                 assert!(names().contains(name), "{} names {name}", asset.name);
