@@ -33,7 +33,7 @@ pub fn run() -> io::Result<()> {
     let mut message = Vec::new();
     io::stdin().lock().take(MAX_UPLOAD_BODY + (1 << 20)).read_to_end(&mut message)?;
     let (task, bytes): (Task, Bytes) = wire::split(message.into())?;
-    if task != Task::Clip {
+    if !matches!(task, Task::Clip | Task::Cut { .. }) {
         confine(CPU_SECONDS)?;
     }
     let (head, bytes) = perform(task, &bytes);
@@ -60,7 +60,8 @@ pub(super) fn perform(task: Task, bytes: &[u8]) -> (Head, Bytes) {
     let source = Source::Bytes { name: "input", data: bytes };
     let done = match task {
         Task::Picture => picture(source),
-        Task::Clip => clip(source),
+        Task::Clip => clip(source, usize::MAX),
+        Task::Cut { frames } => clip(source, frames as usize),
         Task::Frame { second } => frame(source, second),
     };
     match done {
@@ -73,7 +74,7 @@ pub(super) fn perform(task: Task, bytes: &[u8]) -> (Head, Bytes) {
 pub(super) fn refusal(task: Task) -> Head {
     let refused = match task {
         Task::Picture => "the picture cannot be read: give a PNG, JPEG or WebP file",
-        Task::Clip | Task::Frame { .. } => "the clip cannot be read: give an MP4 file of at most 30 seconds",
+        Task::Clip | Task::Cut { .. } | Task::Frame { .. } => "the clip cannot be read: give an MP4 file of at most 30 seconds",
     };
     Head { refused: Some(refused.into()), ..Head::default() }
 }
@@ -124,7 +125,8 @@ fn still(picture: Frame) -> Done {
     Ok((Head { width: picture.width, height: picture.height, ..Head::default() }, bytes.into()))
 }
 
-fn clip(source: Source<'_>) -> Done {
+/// The first `most` frames of a clip, and the sound under them.
+fn clip(source: Source<'_>, most: usize) -> Done {
     let limits = limits();
     let info = probe(source, &limits)?;
     if info.kind != Kind::Video {
@@ -136,20 +138,23 @@ fn clip(source: Source<'_>) -> Done {
     let sink = Sink::default();
     let video = VideoSpec { audio_rate, quality: Quality::Fast, ..VideoSpec::new(width, height, FPS) };
     let mut writer = Mp4Writer::stream(Box::new(sink.clone()), video)?;
-    let mut failed = None;
-    let (frames, sound) = read_frames(source, &spec, &limits, &mut |frame| match writer.push_owned(frame) {
-        Ok(()) => true,
-        Err(error) => {
-            failed = Some(error);
-            false
+    let (mut failed, mut taken) = (None, 0);
+    // The rest is read, too: its sound may lie before the pictures in the file.
+    let (frames, sound) = read_frames(source, &spec, &limits, &mut |frame| {
+        taken += 1;
+        if taken > most {
+            return true;
         }
+        writer.push_owned(frame).map_err(|error| failed = Some(error)).is_ok()
     })?;
     failed.map_or(Ok(()), Err)?;
     if frames == 0 {
         return Err(MediaError::NoTrack { name: "input".into(), what: "video" });
     }
     if let Some(sound) = sound {
-        writer.push_audio(&sound.to_mono().samples)?;
+        let samples = sound.to_mono().samples;
+        let end = most.saturating_mul((RATE / FPS) as usize).min(samples.len());
+        writer.push_audio(&samples[..end])?;
     }
     let written = writer.finish()?;
     Ok((Head { width, height, seconds: written.seconds, refused: None }, sink.take().into()))
@@ -246,6 +251,18 @@ mod tests {
         let (first, middle, last) =
             (level(Task::Frame { second: Some(0.0) }), level(Task::Frame { second: Some(0.5) }), level(Task::Frame { second: None }));
         assert!(first < 20 && (100..150).contains(&middle) && last > 220, "{first} {middle} {last}");
+    }
+
+    #[test]
+    fn a_cut_clip_ends_with_the_frame_that_was_named() {
+        let whole = mp4(24);
+        let (head, bytes) = perform(Task::Cut { frames: 13 }, &whole);
+        assert_eq!(head.refused, None);
+        assert!((head.seconds - 13.0 / 24.0).abs() < 1e-6, "{}", head.seconds);
+        let (_, last) = perform(Task::Frame { second: None }, &bytes);
+        let level = read_image(Source::Bytes { name: "x", data: &last }, &Limits::default()).unwrap().data[0];
+        assert!((110..145).contains(&level), "{level}");
+        assert!((perform(Task::Cut { frames: 99 }, &whole).0.seconds - 1.0).abs() < 1e-6);
     }
 
     #[test]

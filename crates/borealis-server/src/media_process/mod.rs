@@ -36,6 +36,11 @@ pub(crate) enum Task {
     Picture,
     /// A clip as an MP4 at 24 frames per second, of at most 720 lines.
     Clip,
+    /// The first so many frames of a clip, as [`Task::Clip`].
+    Cut {
+        /// At least 1.
+        frames: u32,
+    },
     /// A frame of a clip as a PNG: at that second, or the last one.
     Frame {
         /// `None`: the last.

@@ -48,12 +48,11 @@ struct Line {
 /// `POST /v1/batches {name, input_file_id}`.
 async fn create(State(service): State<Service>, Caller(account): Caller, payload: Payload) -> Answer {
     let request: Create = payload.parse()?;
-    let batch = batch_of_file(&service, &account, &request.name, &request.input_file_id).await?;
-    Ok(Json(object(&batch)))
+    Ok(Json(object(&of_file(&service, &account, &request.name, &request.input_file_id).await?)))
 }
 
-/// A batch of the lines of an uploaded file.
-pub(crate) async fn batch_of_file(service: &Service, account: &Account, name: &str, file: &str) -> Result<Batch, ApiError> {
+/// A batch of the lines of a file.
+pub(crate) async fn of_file(service: &Service, account: &Account, name: &str, file: &str) -> Result<Batch, ApiError> {
     if name.chars().count() > MAX_NAME {
         return Err(ApiError::invalid("name", format!("it is too long: use at most {MAX_NAME} characters")));
     }
@@ -103,6 +102,7 @@ async fn translate_line(service: &Service, account: &Account, line: Line) -> Bat
 }
 
 /// The job that the body of a `POST` to `/v1/{path}` asks for: for batches, and for gRPC, whose messages become such bodies.
+pub(crate) /// The job that a body asks for which would be posted to `/v1/{path}`.
 pub(crate) async fn spec(service: &Service, account: &Account, path: &str, body: Value) -> Result<Spec, ApiError> {
     let payload = Payload::from_value(body)?;
     let spec = match path {

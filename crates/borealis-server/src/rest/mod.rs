@@ -31,7 +31,9 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde_json::Value;
 
-use crate::service::{Account, ApiError, ApiErrorKind, Service};
+pub(crate) use self::batches::{of_file as batch_of_file, spec};
+pub(crate) use self::time::rfc3339;
+use crate::service::{Account, ApiError, ApiErrorKind, Job, Service};
 pub(crate) use batches::{batch_of_file, spec};
 
 /// How results are named in answers.
@@ -76,6 +78,11 @@ fn dialects(flavor: Flavor) -> Router<Service> {
         .merge(generations::router())
         .route("/usage", get(usage::get))
         .layer(Extension(flavor))
+}
+
+/// A task as its `callback_url` is told.
+pub(crate) async fn task_object(service: &Service, job: &Job) -> Result<Value, ApiError> {
+    tasks::object(service, job, Flavor::default()).await
 }
 
 /// The job's own id behind a dialect's prefix.

@@ -6,7 +6,7 @@ pub(super) fn seconds(ms: i64) -> i64 {
 }
 
 /// RFC 3339 in UTC with milliseconds, from milliseconds since 1970. The calendar is Howard Hinnant's `civil_from_days`.
-pub(super) fn rfc3339(ms: i64) -> String {
+pub(crate) fn rfc3339(ms: i64) -> String {
     let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

@@ -62,6 +62,18 @@ impl Service {
         self.keep(account, readied, MediaKind::Image).await
     }
 
+    /// A clip up to and with one of its frames (24 a second, from 0): what is extended when the end is not wanted.
+    pub async fn cut(&self, account: &Account, clip: &AssetRef, frame: u32) -> Result<AssetRef, ApiError> {
+        let last = ((clip.seconds * 24.0).round() as u32).saturating_sub(1);
+        if frame >= last {
+            let beyond = || ApiError::invalid("frame", format!("the clip ends with frame {last}: name that or an earlier one"));
+            return if frame == last { Ok(clip.clone()) } else { Err(beyond()) };
+        }
+        let bytes = self.read_asset(clip).await?;
+        let readied = self.inner.media.read(Task::Cut { frames: frame + 1 }, bytes, "video").await?;
+        self.keep(account, readied, MediaKind::Video).await
+    }
+
     async fn input_file(&self, account: &Account, id: &str, field: &str) -> Result<Bytes, ApiError> {
         let found = self.read_file(account, id).await;
         found.map(|(_, bytes)| bytes).map_err(|error| ApiError { field: Some(field.into()), ..error })
