@@ -121,7 +121,7 @@ impl AudioTokenizer {
 }
 
 /// Squared Euclidean distance, summed in eight lanes.
-fn distance(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn distance(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (a, b) = (a.chunks(8), b.chunks(8));
     for (a, b) in a.zip(b) {
