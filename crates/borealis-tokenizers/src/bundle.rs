@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use borealis_kernels::Backend;
 use borealis_media::Frame;
-use borealis_weights::{Checkpoint, Manifest, Media};
+use borealis_weights::{Checkpoint, Manifest, Media, Segment};
 
 use crate::audio::AudioTokenizer;
 use crate::code_layout::CodeLayout;
@@ -15,6 +15,7 @@ use crate::video::VideoTokenizer;
 use crate::video_config::{Grid, VideoConfig};
 use crate::video_decoder::FrameSpec;
 use crate::vocab::{TokenId, Vocab};
+use crate::vq::Pictures;
 use crate::{Result, TokenizerError};
 
 /// The ids of a [`Part`].
@@ -35,18 +36,21 @@ pub enum Encoded {
 pub struct Tokenizers {
     vocab: Vocab,
     media: Option<Media>,
-    text: Option<TextTokenizer>,
+    text: Option<Arc<TextTokenizer>>,
     video: Option<(Box<dyn VideoCodec>, CodeLayout)>,
     audio: Option<(Arc<AudioTokenizer>, CodeLayout)>,
+    pictures: Option<Arc<Pictures>>,
 }
 
 impl std::fmt::Debug for Tokenizers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (text, video, audio) = (self.text.is_some(), self.video.is_some(), self.audio.is_some());
+        let pictures = self.pictures.is_some();
         f.debug_struct("Tokenizers")
             .field("text", &text)
             .field("video", &video)
             .field("audio", &audio)
+            .field("pictures", &pictures)
             .finish_non_exhaustive()
     }
 }
@@ -59,10 +63,7 @@ impl Tokenizers {
     pub fn open<B: Backend>(checkpoint: &Checkpoint, backend: B) -> Result<Self> {
         let manifest = checkpoint.manifest();
         let vocab = Vocab::new(manifest);
-        let text = match (vocab.segment("text"), checkpoint.file("tokenizer.json")) {
-            (Some(segment), json) => Some(TextTokenizer::new(json?, segment)?),
-            (None, _) => None,
-        };
+        let text = open_text(checkpoint, &vocab)?.map(Arc::new);
         let video = match manifest.modality("video") {
             Some(_) => Some(open_video(checkpoint, &vocab, backend)?),
             None => None,
@@ -72,7 +73,8 @@ impl Tokenizers {
             None => None,
         };
         let media = manifest.media.clone();
-        let bundle = Self { vocab, media, text, video, audio };
+        let pictures = Pictures::open(checkpoint)?.map(Arc::new);
+        let bundle = Self { vocab, media, text, video, audio, pictures };
         bundle.check_grids()?;
         Ok(bundle)
     }
@@ -86,10 +88,19 @@ impl Tokenizers {
     ///
     /// # Errors
     /// [`TokenizerError::Absent`] when the checkpoint has none.
-    pub fn text(&self) -> Result<&TextTokenizer> {
+    pub fn text(&self) -> Result<&Arc<TextTokenizer>> {
         self.text
             .as_ref()
-            .ok_or_else(|| TokenizerError::absent("text tokenizer", "use a checkpoint with a text segment"))
+            .ok_or_else(|| TokenizerError::absent("text tokenizer", "use a checkpoint with tokenizer.json"))
+    }
+
+    /// The picture tokenizer of an open checkpoint.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Absent`] when the checkpoint has none.
+    pub fn pictures(&self) -> Result<&Arc<Pictures>> {
+        let absent = || TokenizerError::absent("picture tokenizer", "put it beside the checkpoint as image_tokenizer/ (see weights.md)");
+        self.pictures.as_ref().ok_or_else(absent)
     }
 
     /// The video tokenizer and how its codes lie in positions.
@@ -216,6 +227,17 @@ impl Tokenizers {
         }
         Ok(())
     }
+}
+
+/// The text tokenizer. In our own checkpoints its ids are those of the text segment; in open ones it names control and picture ids, too, and the
+/// folder may lack it.
+fn open_text(checkpoint: &Checkpoint, vocab: &Vocab) -> Result<Option<TextTokenizer>> {
+    let json = checkpoint.file("tokenizer.json");
+    if checkpoint.manifest().family.is_some() {
+        let all = Segment { name: "text".into(), start: 0, size: vocab.size() };
+        return json.ok().map(|json| TextTokenizer::new(json, &all)).transpose();
+    }
+    vocab.segment("text").map(|segment| TextTokenizer::new(json?, segment)).transpose()
 }
 
 fn open_video<B: Backend>(

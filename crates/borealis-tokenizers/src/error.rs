@@ -73,6 +73,13 @@ pub enum TokenizerError {
     Media(#[from] MediaError),
 }
 
+/// The tokenizers of open checkpoints compute with candle tensors.
+impl From<borealis_kernels::candle::Error> for TokenizerError {
+    fn from(error: borealis_kernels::candle::Error) -> Self {
+        Self::Kernel(error.into())
+    }
+}
+
 impl TokenizerError {
     pub(crate) fn config(file: &str, field: &str, problem: impl Display) -> Self {
         Self::Config { file: file.into(), field: field.into(), problem: problem.to_string() }

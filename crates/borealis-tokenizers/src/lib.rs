@@ -13,6 +13,7 @@ mod audio_config;
 mod audio_fit;
 mod bundle;
 mod code_layout;
+pub mod codecs;
 mod error;
 mod prompt;
 mod stream;
@@ -23,6 +24,7 @@ mod video_decoder;
 mod video_encoder;
 mod video_layers;
 mod vocab;
+pub mod vq;
 
 pub use audio::{AudioDecoder, AudioTokenizer};
 pub use audio_config::AudioConfig;

@@ -1,5 +1,6 @@
 //! Text <-> ids, by Hugging Face `tokenizers`.
 
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use borealis_weights::{Segment, parse_json};
@@ -66,6 +67,20 @@ impl TextTokenizer {
         encoding.get_ids().iter().map(|id| self.check(*id).map(|()| self.start + id)).collect()
     }
 
+    /// Text -> ids, with what the file's own template puts before and after it (a beginning-of-text id, say).
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode`].
+    pub fn encode_whole(&self, text: &str) -> Result<Vec<TokenId>> {
+        let encoding = guard(|| self.inner.encode_fast(text, true))?;
+        encoding.get_ids().iter().map(|id| self.check(*id).map(|()| self.start + id)).collect()
+    }
+
+    /// The id of a token by its exact name, special ones included.
+    pub fn token(&self, name: &str) -> Option<TokenId> {
+        self.inner.token_to_id(name).filter(|id| *id < self.size).map(|id| self.start + id)
+    }
+
     /// Ids -> text. Bytes that are not UTF-8 become U+FFFD.
     ///
     /// # Errors
@@ -76,8 +91,8 @@ impl TextTokenizer {
     }
 
     /// A decoder for ids that arrive one by one.
-    pub fn stream(&self) -> TextStream<'_> {
-        TextStream { tokenizer: self, ids: Vec::new(), shown: 0, text: String::new() }
+    pub fn stream(&self) -> TextStream<&Self> {
+        TextStream::new(self)
     }
 
     fn decode_local(&self, ids: &[u32]) -> Result<String> {
@@ -100,8 +115,8 @@ impl TextTokenizer {
 /// Some decoders look at the ids before (spaces between words), so ids are decoded together with those of the piece before, as in
 /// Hugging Face's text-generation-inference (`decode_token`).
 #[derive(Debug)]
-pub struct TextStream<'a> {
-    tokenizer: &'a TextTokenizer,
+pub struct TextStream<T: Deref<Target = TextTokenizer>> {
+    tokenizer: T,
     /// Ids of the last piece and of the next one.
     ids: Vec<u32>,
     /// How many of `ids` belong to the last piece.
@@ -110,7 +125,12 @@ pub struct TextStream<'a> {
     text: String,
 }
 
-impl TextStream<'_> {
+impl<T: Deref<Target = TextTokenizer>> TextStream<T> {
+    /// A decoder that borrows the tokenizer or shares it.
+    pub fn new(tokenizer: T) -> Self {
+        Self { tokenizer, ids: Vec::new(), shown: 0, text: String::new() }
+    }
+
     /// The next id; returns the text that is complete with it, often nothing.
     ///
     /// # Errors
