@@ -61,6 +61,7 @@ async function png(pilot, name, ground, disc) {
 page("asks for a key, refuses a wrong one, remembers the right one", { key: null }, async (pilot, tab) => {
   const dialog = tab.locator("#key-dialog");
   await dialog.waitFor({ state: "visible" });
+  assert.equal(await dialog.evaluate((one) => one.scrollWidth - one.clientWidth), 0);
   await tab.getByLabel("Key", { exact: true }).fill("wrong");
   await pilot.button("Use key").click();
   await dialog.getByText("The server does not know this key").waitFor();
@@ -107,7 +108,9 @@ page("a long clip plays while it is made", {}, async (pilot, tab) => {
   await tab.locator("#stage .badge.live").waitFor();
   await tab.waitForFunction(() => {
     const video = document.querySelector("#stage[data-state=running] video");
-    return video && video.videoWidth > 0 && video.currentTime > 0.5;
+    if (!video || video.videoWidth === 0 || video.currentTime < 0.5) return false;
+    const box = video.getBoundingClientRect();
+    return document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === video && getComputedStyle(video).opacity === "1";
   });
   await pilot.shot("live");
   await pilot.done();
