@@ -5,8 +5,8 @@ use std::ops::Range;
 use borealis_model::{Forward, Logits, ModelError};
 use borealis_weights::Predict;
 
-use crate::guidance::combine;
-use crate::job::{Job, What};
+use crate::guidance::{combine, log_softmax};
+use crate::job::{Job, Sequence, What, Work};
 use crate::philox::Noise;
 use crate::sampler::{Rule, Sampler};
 use crate::scheduler::Step;
@@ -27,6 +27,8 @@ pub(crate) struct Decision {
 pub(crate) struct Decider {
     sampler: Sampler,
     combined: Vec<f32>,
+    unconditional: Vec<f32>,
+    seen: Vec<u32>,
 }
 
 /// Logits that are not numbers.
@@ -106,40 +108,88 @@ impl Decider {
         at: (usize, Option<usize>),
         codes: Range<usize>,
     ) -> Result<(), NotANumber> {
-        self.combined.clear();
-        self.combined.extend_from_slice(logits.query(at.0));
-        if let Some(other) = at.1 {
-            combine(&mut self.combined, logits.query(other), job.work.guidance);
-        }
         let work = job.work.clone();
+        self.guide(logits, at, work.guidance, rule(&work, d.what));
         let sequence = &mut job.sequences[d.sequence];
         let noise = |stream: u32| Noise::new(work.seed, stream + 16 * sequence.variant as u32);
         match d.what {
             What::Field(tail) => {
                 let start = work.tail[tail].predicts.map_or(0, |p| p.0);
                 let noise = noise(0);
-                let id = self.one(0..self.combined.len(), &work.text_rule, &noise, tail as u32, 0)?;
+                if let Some((a, b)) = work.tail[tail].except {
+                    let local = |id: u32| (id.saturating_sub(start) as usize).min(self.combined.len());
+                    let range = local(a)..local(b).max(local(a));
+                    self.combined[range].fill(f32::NEG_INFINITY);
+                }
+                let rule = rule(&work, d.what);
+                self.look_back(&work, sequence, d.what, rule, (start, self.combined.len()));
+                let id = self.one(0..self.combined.len(), rule, &noise, tail as u32, 0)?;
                 sequence.scene.push(start + id);
             }
             What::Codes(index) => {
                 let row = &work.plan.rows[index];
                 let stream = &work.layout.streams[row.stream];
                 let (noise, all) = (noise(stream.noise), stream.codes.len());
-                let Some(target) = Job::target(&work, sequence, row) else { return Ok(()) };
+                let rule = rule(&work, d.what);
+                if row.latent.is_none() {
+                    return Ok(());
+                }
                 let mut start = 0;
                 for slot in 0..stream.slots {
                     for code in codes.clone() {
                         let range = stream.codes[code];
                         let end = start + range.size as usize;
                         let number = slot * all + code;
-                        let id = self.one(start..end, &work.rules[row.stream], &noise, row.index, number as u32)?;
-                        target[number] = range.start + id;
+                        self.look_back(&work, sequence, d.what, rule, (range.start, range.size as usize));
+                        let id = self.one(start..end, rule, &noise, row.index, number as u32)?;
+                        if let Some(target) = Job::target(&work, sequence, row) {
+                            target[number] = range.start + id;
+                        }
                         start = end;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// The logits of both branches become one row.
+    fn guide(&mut self, logits: &Logits, at: (usize, Option<usize>), scale: f32, rule: &Rule) {
+        self.combined.clear();
+        self.combined.extend_from_slice(logits.query(at.0));
+        let Some(other) = at.1 else { return };
+        self.unconditional.clear();
+        self.unconditional.extend_from_slice(logits.query(other));
+        if rule.repetition_penalty != 1.0 {
+            log_softmax(&mut self.combined);
+            log_softmax(&mut self.unconditional);
+        }
+        combine(&mut self.combined, &self.unconditional, scale);
+    }
+
+    /// Collects the ids of `ids` (first, number of them) that the prompt holds or that were decided in steps before, for the repetition penalty. The ids of this step
+    /// are left out: which are decided first must not matter.
+    fn look_back(&mut self, work: &Work, sequence: &Sequence, what: What, rule: &Rule, ids: (u32, usize)) {
+        self.seen.clear();
+        if rule.repetition_penalty == 1.0 {
+            return;
+        }
+        let (first, count) = ids;
+        let local = |id: &u32| id.checked_sub(first).filter(|&local| (local as usize) < count);
+        self.seen.extend(work.prompts[0].codes.iter().filter_map(local));
+        match what {
+            What::Field(_) => self.seen.extend(sequence.scene.iter().filter_map(local)),
+            What::Codes(index) => {
+                let stream = work.plan.rows[index].stream;
+                let n = work.layout.streams[stream].row_codes;
+                let before = work.plan.groups.get(sequence.group).map_or(0, |group| group.rows.start);
+                for row in work.plan.rows[..before].iter().filter(|row| row.stream == stream) {
+                    let Some(latent) = row.latent else { continue };
+                    let at = (latent * work.places(stream) + row.place) * n;
+                    self.seen.extend(sequence.codes[stream][at..at + n].iter().filter_map(local));
+                }
+            }
+        }
     }
 
     fn one(
@@ -150,7 +200,15 @@ impl Decider {
         position: u32,
         code: u32,
     ) -> Result<u32, NotANumber> {
-        self.combined.get(range).and_then(|l| self.sampler.sample(l, rule, noise, position, code)).ok_or(NotANumber)
+        self.combined.get(range).and_then(|l| self.sampler.sample(l, rule, &self.seen, noise, position, code)).ok_or(NotANumber)
+    }
+}
+
+/// How the ids of a decision are drawn.
+fn rule(work: &Work, what: What) -> &Rule {
+    match what {
+        What::Field(_) => &work.text_rule,
+        What::Codes(index) => &work.rules[work.plan.rows[index].stream],
     }
 }
 

@@ -353,6 +353,6 @@ fn input(field: &'static str) -> impl Fn(MediaError) -> EngineError {
     move |source| EngineError::Input { field, source }
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits::default()
 }

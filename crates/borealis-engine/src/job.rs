@@ -24,6 +24,24 @@ pub(crate) struct TailRow {
     pub id: Option<u32>,
     /// The ids `[start, end)` that it predicts.
     pub predicts: Option<(u32, u32)>,
+    /// Of these, ids that are not drawn here.
+    pub except: Option<(u32, u32)>,
+}
+
+impl TailRow {
+    /// A row whose id is given, or else the one decided last, that predicts one of `predicts`.
+    pub fn new(id: Option<u32>, predicts: Option<(u32, u32)>) -> Self {
+        Self { id, predicts, except: None }
+    }
+}
+
+/// A request whose tail is its output: each id goes to the decoder when it is decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// What its ids are.
+    pub name: &'static str,
+    /// Ids that end a variant.
+    pub stops: Vec<u32>,
 }
 
 /// Everything that the worker needs to know of a request; never changes.
@@ -49,6 +67,8 @@ pub(crate) struct Work {
     pub source: Vec<Vec<u32>>,
     /// Ids of the leading latent frames of pictures that are given.
     pub forced: Vec<u32>,
+    /// The tail is the output.
+    pub open: Option<Open>,
     /// Ids of the prompt, once.
     pub prompt_tokens: usize,
     pub encode_seconds: f64,
@@ -65,7 +85,10 @@ impl Work {
     /// Most rows that must be computed in one piece.
     pub fn widest(&self) -> usize {
         let prompt = self.prompts.iter().map(PromptRows::widest).max().unwrap_or(0);
-        prompt.max(self.plan.widest + self.tail.len()).max(1)
+        // The tail is cut after each row that predicts; what is left behind the last of them comes with the first group.
+        let cuts = self.tail.split_inclusive(|row| row.predicts.is_some());
+        let tail = cuts.map(<[TailRow]>::len).max().unwrap_or(0);
+        prompt.max(self.plan.widest + tail).max(1)
     }
 
     /// Decisions to make: positions and fields, over all variants.
@@ -232,6 +255,17 @@ impl Job {
         let work = self.work.clone();
         let sequence = &mut self.sequences[sequence];
         sequence.tail = tail;
+        if let Some(open) = &work.open {
+            for &id in &sequence.scene[sequence.emitted..] {
+                work.outlet.begin_decode();
+                out.push(ToDecoder::Latent { id: work.id, variant: sequence.variant, ids: vec![vec![id]] });
+                if open.stops.contains(&id) {
+                    (sequence.tail, sequence.group) = (work.tail.len(), work.plan.groups.len());
+                }
+            }
+            sequence.emitted = sequence.scene.len();
+            return;
+        }
         if !media {
             return;
         }
@@ -261,7 +295,8 @@ impl Job {
         usage.generated_tokens =
             self.sequences.iter().map(|s| s.scene.len() + s.codes.iter().map(Vec::len).sum::<usize>() - given).sum();
         let names = |s: Sequence| {
-            let mut ids = vec![("scene".to_string(), s.scene)];
+            let tail = work.open.as_ref().map_or("scene", |open| open.name);
+            let mut ids = vec![(tail.to_string(), s.scene)];
             ids.retain(|(_, ids)| !ids.is_empty());
             ids.extend(work.layout.streams.iter().map(|s| s.name.clone()).zip(s.codes));
             ids

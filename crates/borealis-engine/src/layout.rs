@@ -68,6 +68,8 @@ impl Stream {
 pub struct Layout {
     /// Index of the text modality.
     pub text: usize,
+    /// Other modalities of one code, and the range of their ids.
+    pub ones: Vec<(usize, CodeRange)>,
     /// Row kinds of text and of scene ids.
     pub text_kinds: (Option<u32>, Option<u32>),
     /// First id of the scene segment; ids from it on are scene ids.
@@ -87,16 +89,19 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Looks everything up; `None` when the checkpoint has no text modality or no media.
+    /// Looks everything up; `None` when the checkpoint has no text modality, or is our own and has no media.
     pub fn new(manifest: &Manifest) -> Option<Self> {
         let (text, _) = manifest.modality("text")?;
-        let media = manifest.media.as_ref()?;
+        let Some(media) = manifest.media.as_ref() else {
+            return manifest.family.as_ref().map(|_| Self::without_media(manifest, text));
+        };
         let at = |modality: usize| media.block.iter().position(|&m| m == modality);
         let streams: Vec<Stream> = media.block.iter().map(|&m| stream(manifest, &media.block, m)).collect();
         let groups = media.groups.iter().map(|g| g.iter().filter_map(|&m| at(m)).collect()).collect();
         let kind = |name: &str| manifest.row_kind(name);
         Some(Self {
             text,
+            ones: ones(manifest, text),
             text_kinds: (kind("text"), kind("scene").or(kind("text"))),
             scene_start: manifest.segment("scene").map_or(u32::MAX, |s| s.start),
             groups,
@@ -106,6 +111,27 @@ impl Layout {
             near: manifest.row_features.as_ref().and_then(|f| f.near.as_ref()).and_then(|n| at(n.modality)),
             streams,
         })
+    }
+
+    /// Of an open checkpoint: ids one after another.
+    fn without_media(manifest: &Manifest, text: usize) -> Self {
+        Self {
+            text,
+            ones: ones(manifest, text),
+            text_kinds: (None, None),
+            scene_start: u32::MAX,
+            streams: Vec::new(),
+            groups: Vec::new(),
+            window: 1,
+            scene_condition: false,
+            time_scale: 1.0,
+            near: None,
+        }
+    }
+
+    /// The modality of an id that stands alone in its position.
+    pub fn modality(&self, id: u32) -> usize {
+        self.ones.iter().find(|(_, range)| range.contains(id)).map_or(self.text, |(modality, _)| *modality)
     }
 
     /// The stream of this name.
@@ -129,6 +155,15 @@ impl Layout {
         let x = if s.name == "audio" { -1.0 } else { 1.0 };
         [t, grid.height as f32 / 2.0 + 2.0, x]
     }
+}
+
+/// Modalities of one code beside text, which holds the rest of the vocabulary.
+fn ones(manifest: &Manifest, text: usize) -> Vec<(usize, CodeRange)> {
+    let one = |(at, spec): (usize, &borealis_weights::ModalitySpec)| match &spec.codes[..] {
+        [range] if at != text && spec.predict == Predict::One && spec.slots == 1 => Some((at, *range)),
+        _ => None,
+    };
+    manifest.modalities.iter().enumerate().filter_map(one).collect()
 }
 
 fn stream(manifest: &Manifest, block: &[usize], modality: usize) -> Stream {

@@ -27,6 +27,15 @@ pub struct PlanSpec {
     pub tail: usize,
 }
 
+impl PlanSpec {
+    /// Nothing but a tail.
+    pub(crate) fn of_tail(tail: usize) -> Self {
+        let grid = Grid { height: 1, width: 1 };
+        let input = InputMode::Previous;
+        Self { grid, latents: 0, first: 0, input, source: 0, continued: false, forced: 0, tail }
+    }
+}
+
 /// Where the input codes of a row come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {

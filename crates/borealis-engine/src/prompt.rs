@@ -36,6 +36,8 @@ pub struct PromptRows {
     pub features: Vec<f32>,
     /// Where the prompt may be cut for computing it in pieces, ascending; the last is its end. Rows of a latent frame see each other and stay together.
     pub cuts: Vec<usize>,
+    /// Position of the text-like row that follows.
+    pub next: f32,
 }
 
 impl PromptRows {
@@ -59,6 +61,7 @@ impl PromptBuilder<'_> {
     /// Sources, then text-like ids; `tail` more text-like rows follow that are not part of this (text lies at p = -L .. -1).
     pub fn build(&self, sources: &[Source], ids: &[u32], tail: usize) -> PromptRows {
         let mut out = PromptRows::default();
+        out.next = -(tail as f32);
         let mut p = -((sources.len() + ids.len() + tail) as f32);
         for source in sources {
             self.text(source.control, p, &mut out);
@@ -131,7 +134,7 @@ pub fn text_row(layout: &Layout, id: u32, p: f32, slot: u32, sees: Span, codes: 
     codes.push(id);
     let kind = layout.text_kind(id);
     Row {
-        modality: layout.text,
+        modality: layout.modality(id),
         kind,
         codes: Some(at),
         condition: None,

@@ -94,6 +94,20 @@ pub fn render_image(stream: EventStream, path: &Path, mut each: impl FnMut(&Even
     Ok(rendered)
 }
 
+/// Collects the text of every variant; `each` sees all events on their way.
+pub fn render_text(stream: EventStream, mut each: impl FnMut(&Event)) -> Result<(Rendered, Vec<String>)> {
+    let mut texts = vec![String::new(); stream.variants()];
+    let rendered = follow(stream, Vec::new(), &mut each, |event, _| {
+        if let Event::Text { variant, text } = event
+            && let Some(whole) = texts.get_mut(variant)
+        {
+            whole.push_str(&text);
+        }
+        Ok(())
+    })?;
+    Ok((rendered, texts))
+}
+
 fn follow(
     stream: EventStream,
     files: Vec<PathBuf>,

@@ -71,8 +71,10 @@ pub struct OutputSpec {
     pub kind: OutputKind,
     /// Lines of the shorter side.
     pub resolution: Resolution,
-    /// `16:9`, `9:16`, `1:1`, `4:3`, `3:4`, `3:2`, `2:3`; `None`: the input's own ratio, else 16:9.
+    /// `16:9`, `9:16`, `1:1`, `4:3`, `3:4`, `3:2`, `2:3`; `None`: the input's own ratio, else 16:9 (open checkpoints: 1:1, and any ratio).
     pub aspect_ratio: Option<String>,
+    /// Width and height in pixels, for pictures of open checkpoints; rounded to their tokenizer's places. `None`: by ratio and resolution.
+    pub size: Option<(u32, u32)>,
 }
 
 /// Overrides of the checkpoint's default sampling; `None` keeps the default.
@@ -84,6 +86,10 @@ pub struct Sampling {
     pub top_k: Option<usize>,
     /// In (0, 1].
     pub top_p: Option<f32>,
+    /// In [0, 1]; 0 = off.
+    pub min_p: Option<f32>,
+    /// In (0, 10]; 1 = off.
+    pub repetition_penalty: Option<f32>,
     /// Guidance scale; 1 = off.
     pub guidance: Option<f32>,
 }
@@ -103,6 +109,8 @@ pub enum Preset {
 pub struct Request {
     /// What to make; at most 10,000 characters.
     pub prompt: String,
+    /// What guidance leads away from, for open checkpoints that take such words; `None`: the family's own.
+    pub negative: Option<String>,
     /// Pictures and clips that it starts from.
     pub conditioning: Conditioning,
     /// What comes out.
@@ -122,8 +130,9 @@ impl Request {
     pub fn new(prompt: impl Into<String>, kind: OutputKind) -> Self {
         Self {
             prompt: prompt.into(),
+            negative: None,
             conditioning: Conditioning::Text,
-            output: OutputSpec { kind, resolution: Resolution::default(), aspect_ratio: None },
+            output: OutputSpec { kind, resolution: Resolution::default(), aspect_ratio: None, size: None },
             variants: 1,
             seed: 0,
             sampling: Sampling::default(),

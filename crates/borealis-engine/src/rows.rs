@@ -76,11 +76,11 @@ impl Job {
             };
             for at in sequence.tail..tail_end {
                 let tail = self.work.tail[at];
-                let id = tail.id.or(at.checked_sub(1).and_then(|f| sequence.scene.get(f).copied())).unwrap_or(0);
-                let p = at as f32 - self.work.tail.len() as f32;
+                let id = tail.id.or(sequence.scene.last().copied()).unwrap_or(0);
+                let p = self.work.prompts[branch].next + at as f32;
                 let row = text_row(&self.work.layout, id, p, region.start + at as u32, sees(at + 1), &mut batch.codes);
                 if tail.predicts.is_some() {
-                    let modality = self.work.layout.text;
+                    let modality = self.work.layout.modality(tail.predicts.map_or(id, |ids| ids.0));
                     batch.queries.push(Query { row: batch.rows.len(), modality, allowed: tail.predicts });
                     asked.extend((branch == 0).then_some(What::Field(at)));
                 }

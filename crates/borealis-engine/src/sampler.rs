@@ -1,6 +1,7 @@
-//! From logits to an id: temperature, top-k, top-p, and the noise of `philox.rs` as the only randomness.
+//! From logits to an id: repetition penalty, temperature, top-k, top-p, min-p, and the noise of `philox.rs` as the only randomness.
 //!
-//! The id is the argmax over the ids that are left of `logit / temperature + g`, g a Gumbel variable: this draws from the
+//! The filters, their order and what they do with equals are those of Hugging Face transformers, so that the settings of a published `generation_config.json` mean here
+//! what they mean there. The id is the argmax over the ids that are left of `logit / temperature + g`, g a Gumbel variable: this draws from the
 //! softmax (Gumbel 1954), needs no normalisation, and its noise is addressed by position, so that the draw at a position does not depend
 //! on when or beside what it is made.
 
@@ -9,17 +10,21 @@ use crate::philox::Noise;
 /// How ids of one kind are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
+    /// Logits of ids that were there before are divided by this when they are positive and multiplied when they are negative; 1 = off.
+    pub repetition_penalty: f32,
     /// 0 takes the most likely id (ties: the lowest).
     pub temperature: f32,
-    /// Keep the `top_k` most likely ids; 0 = all.
+    /// Keep the `top_k` most likely ids, and those that equal the last of them; 0 = all.
     pub top_k: usize,
-    /// Then keep the most likely ids that together reach this probability; 1 = all.
+    /// Then keep the most likely ids that together reach this probability (of equals the lowest ids first); 1 = all.
     pub top_p: f32,
+    /// Then keep the ids that are at least this times as likely as the most likely one; 0 = all.
+    pub min_p: f32,
 }
 
 impl Default for Rule {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0 }
+        Self { repetition_penalty: 1.0, temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0 }
     }
 }
 
@@ -27,25 +32,27 @@ impl Default for Rule {
 #[derive(Debug, Default)]
 pub struct Sampler {
     order: Vec<u32>,
-    scaled: Vec<f64>,
+    scores: Vec<f64>,
 }
 
 impl Sampler {
-    /// Draws a local id (an index of `logits`) at `(position, code)` of the noise's stream. `None` when a logit is not a number or all are minus infinity.
-    pub fn sample(&mut self, logits: &[f32], rule: &Rule, noise: &Noise, position: u32, code: u32) -> Option<u32> {
-        if logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
-            return None;
-        }
-        if rule.temperature == 0.0 || rule.top_k == 1 {
-            return greedy(logits);
-        }
-        self.scaled.clear();
-        self.scaled.extend(logits.iter().map(|&x| f64::from(x) / f64::from(rule.temperature)));
-        if (rule.top_k > 0 && rule.top_k < logits.len()) || rule.top_p < 1.0 {
-            self.narrow(rule);
+    /// Draws a local id (an index of `logits`) at `(position, code)` of the noise's stream. `seen`: local ids that were there before, in any order and number; read only
+    /// with a repetition penalty. `None` when a logit is not a number or all are minus infinity.
+    pub fn sample(
+        &mut self,
+        logits: &[f32],
+        rule: &Rule,
+        seen: &[u32],
+        noise: &Noise,
+        position: u32,
+        code: u32,
+    ) -> Option<u32> {
+        let scores = self.scores(logits, rule, seen)?;
+        if rule.temperature == 0.0 {
+            return greedy(scores);
         }
         let mut best: Option<(f64, u32)> = None;
-        for (block, four) in self.scaled.chunks(4).enumerate() {
+        for (block, four) in scores.chunks(4).enumerate() {
             if four.iter().all(|&x| x == f64::NEG_INFINITY) {
                 continue;
             }
@@ -60,36 +67,99 @@ impl Sampler {
         best.map(|b| b.1)
     }
 
-    /// Sets the ids that top-k and top-p remove to minus infinity.
-    fn narrow(&mut self, rule: &Rule) {
-        let scaled = &mut self.scaled;
-        self.order.clear();
-        self.order.extend(0..scaled.len() as u32);
-        // Descending, ties by the lower id: which ids are kept must not depend on the sort.
-        self.order.sort_unstable_by(|&a, &b| scaled[b as usize].total_cmp(&scaled[a as usize]).then(a.cmp(&b)));
-        let mut keep = if rule.top_k == 0 { scaled.len() } else { rule.top_k.min(scaled.len()) };
-        if rule.top_p < 1.0 {
-            let top = scaled[self.order[0] as usize];
-            let weight = |id: u32| (scaled[id as usize] - top).exp();
-            let goal = f64::from(rule.top_p) * self.order[..keep].iter().map(|&id| weight(id)).sum::<f64>();
-            let mut sum = 0.0;
-            let reached = self.order[..keep].iter().position(|&id| {
-                sum += weight(id);
+    /// The logits after all filters, divided by the temperature (unless that is 0); minus infinity for ids that are removed. `None` when a logit is not a number or
+    /// plus infinity.
+    pub fn scores(&mut self, logits: &[f32], rule: &Rule, seen: &[u32]) -> Option<&[f64]> {
+        if logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
+            return None;
+        }
+        self.scores.clear();
+        self.scores.extend(logits.iter().map(|&x| f64::from(x)));
+        if rule.repetition_penalty != 1.0 {
+            let penalty = f64::from(rule.repetition_penalty);
+            for &id in seen {
+                // From the logit itself: an id counts once however often it was there.
+                if let (Some(score), Some(&x)) = (self.scores.get_mut(id as usize), logits.get(id as usize)) {
+                    *score = if x < 0.0 { f64::from(x) * penalty } else { f64::from(x) / penalty };
+                }
+            }
+        }
+        if rule.temperature > 0.0 {
+            self.scores.iter_mut().for_each(|x| *x /= f64::from(rule.temperature));
+            self.top_k(rule.top_k);
+            self.top_p(f64::from(rule.top_p));
+            self.min_p(f64::from(rule.min_p));
+        }
+        Some(&self.scores)
+    }
+
+    fn top_k(&mut self, k: usize) {
+        if k == 0 || k >= self.scores.len() {
+            return;
+        }
+        self.number_ids();
+        let scores = &self.scores;
+        let (_, &mut last, _) =
+            self.order.select_nth_unstable_by(k - 1, |&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
+        let least = self.scores[last as usize];
+        remove_if(&mut self.scores, |x| x < least);
+    }
+
+    fn top_p(&mut self, p: f64) {
+        let Some(top) = self.scores.iter().copied().reduce(f64::max).filter(|&top| p < 1.0 && top > f64::NEG_INFINITY)
+        else {
+            return;
+        };
+        let goal = p * self.scores.iter().map(|&x| (x - top).exp()).sum::<f64>();
+        self.number_ids();
+        let scores = &self.scores;
+        // Descending; which of several equals are kept must not depend on the sort (transformers leaves it to its sort).
+        let by_score = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
+        // The likely ids of a large vocabulary are few: they alone are sorted.
+        let (mut sorted, mut keep, mut sum) = (0, self.order.len(), 0.0);
+        while sorted < keep {
+            let from = sorted;
+            let rest = &mut self.order[from..];
+            let count = (256.max(3 * from)).min(rest.len());
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count, by_score);
+            }
+            rest[..count].sort_unstable_by(by_score);
+            sorted += count;
+            let reached = rest[..count].iter().position(|&id| {
+                sum += (scores[id as usize] - top).exp();
                 sum >= goal
             });
-            keep = reached.map_or(keep, |n| n + 1);
+            keep = reached.map_or(keep, |n| from + n + 1);
         }
         for &id in &self.order[keep..] {
-            scaled[id as usize] = f64::NEG_INFINITY;
+            self.scores[id as usize] = f64::NEG_INFINITY;
         }
+    }
+
+    fn min_p(&mut self, p: f64) {
+        if p > 0.0
+            && let Some(top) = self.scores.iter().copied().reduce(f64::max)
+        {
+            remove_if(&mut self.scores, |x| (x - top).exp() < p);
+        }
+    }
+
+    fn number_ids(&mut self) {
+        self.order.clear();
+        self.order.extend(0..self.scores.len() as u32);
     }
 }
 
-/// The largest logit; the lowest id of equals.
-fn greedy(logits: &[f32]) -> Option<u32> {
-    let mut best: Option<(f32, u32)> = None;
-    for (id, &x) in logits.iter().enumerate() {
-        if x > best.map_or(f32::NEG_INFINITY, |b| b.0) {
+fn remove_if(scores: &mut [f64], removed: impl Fn(f64) -> bool) {
+    scores.iter_mut().filter(|x| removed(**x)).for_each(|x| *x = f64::NEG_INFINITY);
+}
+
+/// The largest score; the lowest id of equals.
+fn greedy(scores: &[f64]) -> Option<u32> {
+    let mut best: Option<(f64, u32)> = None;
+    for (id, &x) in scores.iter().enumerate() {
+        if x > best.map_or(f64::NEG_INFINITY, |b| b.0) {
             best = Some((x, id as u32));
         }
     }
@@ -103,7 +173,7 @@ mod tests {
     use super::*;
 
     fn draw(logits: &[f32], rule: Rule, seed: u64, position: u32) -> Option<u32> {
-        Sampler::default().sample(logits, &rule, &Noise::new(seed, 2), position, 0)
+        Sampler::default().sample(logits, &rule, &[], &Noise::new(seed, 2), position, 0)
     }
 
     #[test]
@@ -143,27 +213,77 @@ mod tests {
         let all = [0, 1, 2, 3, 4, 5, 6, 7];
         chi_square(Rule { temperature: 1.0, ..Rule::default() }, &all);
         chi_square(Rule { temperature: 0.7, ..Rule::default() }, &all);
-        chi_square(Rule { temperature: 1.7, top_k: 8, top_p: 1.0 }, &all);
+        chi_square(Rule { temperature: 1.7, top_k: 8, top_p: 1.0, ..Rule::default() }, &all);
     }
 
     #[test]
     fn top_k_and_top_p_remove_the_unlikely() {
-        chi_square(Rule { temperature: 1.0, top_k: 3, top_p: 1.0 }, &[2, 4, 6]);
+        chi_square(Rule { temperature: 1.0, top_k: 3, top_p: 1.0, ..Rule::default() }, &[2, 4, 6]);
         // Probabilities .455 .185 .151 .083 .062 .041 .019 .005 of ids 2 4 6 0 3 5 1 7.
-        chi_square(Rule { temperature: 1.0, top_k: 0, top_p: 0.6 }, &[2, 4]);
-        chi_square(Rule { temperature: 1.0, top_k: 0, top_p: 0.65 }, &[2, 4, 6]);
+        chi_square(Rule { temperature: 1.0, top_k: 0, top_p: 0.6, ..Rule::default() }, &[2, 4]);
+        chi_square(Rule { temperature: 1.0, top_k: 0, top_p: 0.65, ..Rule::default() }, &[2, 4, 6]);
         // Top-p is measured after top-k.
-        chi_square(Rule { temperature: 1.0, top_k: 3, top_p: 0.8 }, &[2, 4]);
+        chi_square(Rule { temperature: 1.0, top_k: 3, top_p: 0.8, ..Rule::default() }, &[2, 4]);
+    }
+
+    #[test]
+    fn min_p_and_repetition_remove_and_weaken() {
+        chi_square(Rule { temperature: 1.0, min_p: 0.3, ..Rule::default() }, &[2, 4, 6]);
+        let rule = Rule { repetition_penalty: 2.0, ..Rule::default() };
+        let logits = [1.5f32, -1.0, 1.0, 0.9];
+        let pick = |seen: &[u32]| Sampler::default().sample(&logits, &rule, seen, &Noise::new(1, 1), 0, 0);
+        assert_eq!(pick(&[]), Some(0));
+        // Once or thrice is the same; ids that the logits do not have do not matter.
+        assert_eq!(pick(&[0]), Some(2));
+        assert_eq!(pick(&[0, 0, 0, 99]), Some(2));
+        assert_eq!(pick(&[0, 2]), Some(3));
+        let mut sampler = Sampler::default();
+        assert_eq!(sampler.scores(&logits, &rule, &[1, 0]), Some(&[0.75, -2.0, 1.0, f64::from(0.9f32)][..]));
+    }
+
+    #[test]
+    fn equals_of_the_last_of_top_k_are_kept() {
+        let rule = Rule { temperature: 1.0, top_k: 2, ..Rule::default() };
+        let mut sampler = Sampler::default();
+        let kept: Vec<bool> = sampler
+            .scores(&[1.0, 3.0, 2.0, 2.0, 0.0], &rule, &[])
+            .expect("finite")
+            .iter()
+            .map(|x| x.is_finite())
+            .collect();
+        assert_eq!(kept, [false, true, true, true, false]);
     }
 
     proptest! {
+        /// Top-p that sorts the likely ids alone keeps what a full sort would keep.
+        #[test]
+        fn top_p_of_a_large_vocabulary(seed: u64, p in 0.01f32..1.0, spread in 0.0f32..6.0) {
+            let noise = Noise::new(seed, 3);
+            // Rounded: there are equals.
+            let logits: Vec<f32> = (0..3000).map(|i| (noise.gumbel(0, 0, i) as f32 * spread * 8.0).round() / 8.0).collect();
+            let mut sampler = Sampler::default();
+            let scores = sampler.scores(&logits, &Rule { temperature: 1.0, top_p: p, ..Rule::default() }, &[]).expect("finite");
+            let mut order: Vec<usize> = (0..logits.len()).collect();
+            order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+            let weight = |v: usize| f64::from(logits[v]).exp();
+            let goal = f64::from(p) * (0..logits.len()).map(weight).sum::<f64>();
+            let mut sum = 0.0;
+            for id in order {
+                // Within rounding of the goal both answers are right.
+                if (sum - goal).abs() > 1e-9 * goal {
+                    prop_assert_eq!(scores[id].is_finite(), sum < goal, "id {}", id);
+                }
+                sum += weight(id);
+            }
+        }
+
         #[test]
         fn kept_ids_are_the_largest(
             logits in prop::collection::vec(-8.0f32..8.0, 1..80), k in 1usize..90, p in 0.05f32..1.0, seed: u64, t in 0.2f32..3.0,
         ) {
-            let id = draw(&logits, Rule { temperature: t, top_k: k, top_p: 1.0 }, seed, 5).expect("finite") as usize;
+            let id = draw(&logits, Rule { temperature: t, top_k: k, top_p: 1.0, ..Rule::default() }, seed, 5).expect("finite") as usize;
             prop_assert!(logits.iter().filter(|&&x| x > logits[id]).count() < k);
-            let id = draw(&logits, Rule { temperature: t, top_k: 0, top_p: p }, seed, 5).expect("finite") as usize;
+            let id = draw(&logits, Rule { temperature: t, top_k: 0, top_p: p, ..Rule::default() }, seed, 5).expect("finite") as usize;
             let weight = |x: f32| (f64::from(x) / f64::from(t)).exp();
             let above: f64 = logits.iter().filter(|&&x| x > logits[id]).map(|&x| weight(x)).sum();
             let all: f64 = logits.iter().map(|&x| weight(x)).sum();
@@ -184,9 +304,9 @@ mod tests {
             let rule = Rule { temperature: 1.0, ..Rule::default() };
             let noise = Noise::new(seed, 1);
             let mut used = Sampler::default();
-            used.sample(&[1.0; 50], &Rule { top_k: 3, ..rule }, &noise, 1, 1);
-            let again = Sampler::default().sample(&logits, &rule, &noise, position, code);
-            prop_assert_eq!(used.sample(&logits, &rule, &noise, position, code), again);
+            used.sample(&[1.0; 50], &Rule { top_k: 3, ..rule }, &[], &noise, 1, 1);
+            let again = Sampler::default().sample(&logits, &rule, &[], &noise, position, code);
+            prop_assert_eq!(used.sample(&logits, &rule, &[], &noise, position, code), again);
             // The same draw, naively.
             let naive = (0..logits.len()).max_by(|&a, &b| {
                 let f = |v: usize| f64::from(logits[v]) + noise.gumbel(position, code, v as u32);
@@ -199,7 +319,7 @@ mod tests {
         fn shifting_all_logits_changes_nothing(logits in prop::collection::vec(-3i32..3, 2..40), seed: u64) {
             let a: Vec<f32> = logits.iter().map(|&x| x as f32).collect();
             let b: Vec<f32> = logits.iter().map(|&x| x as f32 + 16.0).collect();
-            let rule = Rule { temperature: 0.5, top_k: 9, top_p: 0.9 };
+            let rule = Rule { temperature: 0.5, top_k: 9, top_p: 0.9, ..Rule::default() };
             prop_assert_eq!(draw(&a, rule, seed, 3), draw(&b, rule, seed, 3));
         }
     }

@@ -18,9 +18,10 @@ use crate::geometry::Geometry;
 use crate::inputs::{InputReader, Inputs};
 use crate::job::{TailRow, Work};
 use crate::layout::Layout;
+use crate::open;
 use crate::plan::{Plan, PlanSpec};
 use crate::prompt::PromptBuilder;
-use crate::request::{OutputKind, Preset, Request};
+use crate::request::{OutputKind, Preset, Request, Sampling};
 use crate::sampler::Rule;
 use crate::stream::{Outlet, ROOM};
 use crate::validate::{self, Checked};
@@ -61,6 +62,9 @@ fn stored_format(checkpoint: &Checkpoint) -> Result<QuantFormat> {
 
 /// Checks a request, reads and encodes its inputs, plans it and sizes it.
 pub(crate) fn prepare(core: &Core, request: Request, id: u64, outlet: Outlet) -> Result<Command> {
+    if core.manifest.family.is_some() {
+        return open::prepare(core, &request, id, outlet);
+    }
     let begin = Instant::now();
     let checked = validate::check(&request, &core.manifest, &core.info.model)?;
     let Some(layout) = core.layout.clone() else {
@@ -90,6 +94,19 @@ pub(crate) fn prepare(core: &Core, request: Request, id: u64, outlet: Outlet) ->
     let lead = inputs.lead.map(|lead| decode::lead(lead, core.waker())).transpose()?;
     let line = Line::new(id, outlet, decoders, lead, request.variants * length.latents);
     Ok(Command { work, line })
+}
+
+impl Rule {
+    /// The checkpoint's rule with what the user asks for instead.
+    pub(crate) fn new(asked: &Sampling, spec: SamplingSpec) -> Self {
+        Self {
+            temperature: asked.temperature.unwrap_or(spec.temperature),
+            top_k: asked.top_k.unwrap_or(spec.top_k),
+            top_p: asked.top_p.unwrap_or(spec.top_p),
+            min_p: asked.min_p.unwrap_or(spec.min_p),
+            repetition_penalty: asked.repetition_penalty.unwrap_or(spec.repetition_penalty),
+        }
+    }
 }
 
 /// How long the generated part is.
@@ -150,10 +167,10 @@ impl Preparation<'_> {
         };
         let mut fields = manifest.scene.fields.iter().map(|f| (f.start, f.start + f.size));
         let Some(first) = fields.next() else { return Vec::new() };
-        let mut tail = vec![TailRow { id: Some(scene), predicts: Some(first) }];
-        tail.extend(fields.map(|range| TailRow { id: None, predicts: Some(range) }));
-        tail.push(TailRow { id: None, predicts: None });
-        tail.push(TailRow { id: Some(media), predicts: None });
+        let mut tail = vec![TailRow::new(Some(scene), Some(first))];
+        tail.extend(fields.map(|range| TailRow::new(None, Some(range))));
+        tail.push(TailRow::new(None, None));
+        tail.push(TailRow::new(Some(media), None));
         tail
     }
 
@@ -195,15 +212,6 @@ impl Preparation<'_> {
         if possible { asked.unwrap_or(default) } else { 1.0 }
     }
 
-    fn rule(&self, spec: SamplingSpec) -> Rule {
-        let asked = &self.request.sampling;
-        Rule {
-            temperature: asked.temperature.unwrap_or(spec.temperature),
-            top_k: asked.top_k.unwrap_or(spec.top_k),
-            top_p: asked.top_p.unwrap_or(spec.top_p),
-        }
-    }
-
     /// What the worker needs.
     pub fn work(&self, id: u64, outlet: &Outlet, plan: Plan, inputs: &Inputs, begin: Instant) -> Result<Work> {
         let (core, cells) = (self.core, self.geometry.cells);
@@ -227,8 +235,8 @@ impl Preparation<'_> {
             outlet: outlet.clone(),
             layout: self.layout.clone(),
             prompt_tokens: prompts[0].codes.len() + tail.iter().filter(|t| t.id.is_some()).count(),
-            text_rule: self.rule(generation.sampling(scene)),
-            rules: self.layout.streams.iter().map(|s| self.rule(generation.sampling(&s.name))).collect(),
+            text_rule: Rule::new(&self.request.sampling, generation.sampling(scene)),
+            rules: self.layout.streams.iter().map(|s| Rule::new(&self.request.sampling, generation.sampling(&s.name))).collect(),
             given: if inputs.before.is_empty() { vec![Vec::new(); streams] } else { inputs.before.clone() },
             source: (0..streams).map(of_source).collect(),
             forced: pictures.filter(|_| plan.spec.forced > 0).map(|s| source[0].ids[s].clone()).unwrap_or_default(),
@@ -236,6 +244,7 @@ impl Preparation<'_> {
             seed: self.request.seed,
             encode_seconds: begin.elapsed().as_secs_f64(),
             submitted: Instant::now(),
+            open: None,
             plan,
             features,
             prompts,

@@ -16,6 +16,9 @@ pub const MAX_REFERENCES: usize = 7;
 /// Most variants of one request.
 pub const MAX_VARIANTS: usize = 4;
 
+/// Most ids of a text.
+pub const MAX_TOKENS: usize = 1 << 17;
+
 /// What a valid request means for the checkpoint.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Checked<'a> {
@@ -31,9 +34,7 @@ pub(crate) fn check<'a>(request: &Request, manifest: &'a Manifest, model: &str) 
     check_prompt(request, mode_name)?;
     check_output(request, manifest)?;
     check_sampling(&request.sampling)?;
-    if !(1..=MAX_VARIANTS).contains(&request.variants) {
-        return Err(EngineError::invalid("variants", format!("{} is out of range", request.variants), "use 1 to 4"));
-    }
+    check_variants(request.variants)?;
     let unsupported = |what: String, remedy: &str| EngineError::Unsupported {
         model: model.to_string(),
         what,
@@ -41,6 +42,12 @@ pub(crate) fn check<'a>(request: &Request, manifest: &'a Manifest, model: &str) 
     };
     if matches!(request.output.kind, OutputKind::Text { .. }) {
         return Err(unsupported("generates no text".into(), "ask for a picture or a clip"));
+    }
+    if request.negative.is_some() {
+        return Err(unsupported("takes no negative prompt".into(), "leave it out"));
+    }
+    if request.output.size.is_some() {
+        return Err(unsupported("makes pictures of known ratios".into(), "use aspect_ratio and resolution instead of size"));
     }
     let Some(mode) = manifest.modes.get(mode_name).filter(|_| manifest.media.is_some()) else {
         let known: Vec<_> = manifest.modes.keys().map(String::as_str).collect();
@@ -55,6 +62,31 @@ pub(crate) fn check<'a>(request: &Request, manifest: &'a Manifest, model: &str) 
         return Err(unsupported("was not trained for guidance".into(), "leave guidance at 1"));
     }
     Ok(Checked { mode_name, mode, prompt })
+}
+
+/// Checks a request to an open checkpoint, as far as its family does not matter.
+pub(crate) fn check_open(request: &Request) -> Result<()> {
+    check_prompt(request, "")?;
+    check_sampling(&request.sampling)?;
+    check_variants(request.variants)?;
+    if let Some(negative) = &request.negative
+        && negative.chars().count() > MAX_PROMPT
+    {
+        return Err(EngineError::invalid("negative", "it is too long", format!("use at most {MAX_PROMPT} characters")));
+    }
+    match request.output.kind {
+        OutputKind::Text { max_tokens } if !(1..=MAX_TOKENS).contains(&max_tokens) => {
+            Err(EngineError::invalid("max_tokens", format!("{max_tokens} is out of range"), format!("use 1 to {MAX_TOKENS}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_variants(variants: usize) -> Result<()> {
+    if (1..=MAX_VARIANTS).contains(&variants) {
+        return Ok(());
+    }
+    Err(EngineError::invalid("variants", format!("{variants} is out of range"), "use 1 to 4"))
 }
 
 /// The mode of a request by what it brings and what it asks for.
@@ -114,6 +146,8 @@ fn check_sampling(sampling: &Sampling) -> Result<()> {
     };
     range("temperature", sampling.temperature, |v| (0.0..=100.0).contains(&v), "use 0 (the likeliest) to 100")?;
     range("top_p", sampling.top_p, |v| v > 0.0 && v <= 1.0, "use more than 0, at most 1")?;
+    range("min_p", sampling.min_p, |v| (0.0..=1.0).contains(&v), "use 0 (off) to 1")?;
+    range("repetition_penalty", sampling.repetition_penalty, |v| v > 0.0 && v <= 10.0, "use more than 0, at most 10; 1 is off")?;
     range("guidance", sampling.guidance, |v| (0.0..=100.0).contains(&v), "use 0 to 100; 1 is off")
 }
 

@@ -76,9 +76,9 @@ fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
     let grid = Grid { height: 2, width: 3 };
     let features = FeatureWriter::new(manifest, grid, (4, 6));
     let scene = &manifest.scene.fields;
-    let mut tail = vec![TailRow { id: Some(258), predicts: Some((scene[0].start, scene[0].start + scene[0].size)) }];
-    tail.push(TailRow { id: None, predicts: Some((scene[1].start, scene[1].start + scene[1].size)) });
-    tail.extend([TailRow { id: None, predicts: None }, TailRow { id: Some(259), predicts: None }]);
+    let mut tail = vec![TailRow::new(Some(258), Some((scene[0].start, scene[0].start + scene[0].size)))];
+    tail.push(TailRow::new(None, Some((scene[1].start, scene[1].start + scene[1].size))));
+    tail.extend([TailRow::new(None, None), TailRow::new(Some(259), None)]);
     let frame = |t: u32| {
         let ids = |s: usize| if s == 0 { Vec::new() } else { frame_ids(&layout, s, grid, 3 + t) };
         SourceFrame { t: t as i32, ids: (0..3).map(ids).collect() }
@@ -120,6 +120,7 @@ fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
         variants: case.variants,
         seed: case.seed,
         guidance: case.guidance,
+        open: None,
         prompt_tokens: 0,
         encode_seconds: 0.0,
         submitted: Instant::now(),
