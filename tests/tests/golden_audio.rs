@@ -1,0 +1,144 @@
+//! The audio codecs of open checkpoints compute what their references compute: codes equal, samples within the tolerance, as a whole and as a stream.
+//! Walks every folder under `$BOREALIS_GOLDENS` (default: `tests/goldens`), whatever its sizes.
+
+#[path = "common/goldens.rs"]
+mod goldens;
+#[path = "common/weights.rs"]
+mod weights;
+
+use std::sync::Arc;
+
+use borealis_tokenizers::codecs::{AudioCodec, CodeChunk, open_codec};
+use goldens::{Golden, folders};
+
+/// Samples by channel of `[1, channels, n]` or `[1, n]`.
+fn sound(golden: &Golden, name: &str) -> Vec<Vec<f32>> {
+    let (shape, values) = golden.floats(name);
+    let n = *shape.last().expect("an axis");
+    values.chunks(n).map(<[f32]>::to_vec).collect()
+}
+
+/// Codes `[.., codebooks, frames]`; all axes before are chunks.
+fn chunks(golden: &Golden, name: &str, scales: &str) -> Vec<CodeChunk> {
+    let (shape, codes) = golden.ids(name);
+    let [.., books, frames] = *shape else { panic!("{name}: {shape:?}") };
+    let scales = if golden.has(scales) { golden.floats(scales).1.to_vec() } else { Vec::new() };
+    let book = |codes: &[u32]| codes.chunks(frames).map(<[u32]>::to_vec).collect();
+    codes
+        .chunks(books * frames)
+        .enumerate()
+        .map(|(i, chunk)| CodeChunk { codes: book(chunk), scale: scales.get(i).copied() })
+        .collect()
+}
+
+/// As the reference lays codes out: a chunk that is shorter than the first is filled up with zeros.
+fn flat(chunks: &[CodeChunk]) -> Vec<u32> {
+    let frames = chunks[0].codes[0].len();
+    let book = |book: &Vec<u32>| book.iter().copied().chain(std::iter::repeat(0)).take(frames).collect::<Vec<_>>();
+    chunks.iter().flat_map(|chunk| chunk.codes.iter().flat_map(book)).collect()
+}
+
+fn check(golden: &mut Golden, codec: &dyn AudioCodec, codebooks: usize, [codes, scales, decoded]: [&str; 3]) {
+    let audio = sound(golden, "audio");
+    let encoded = codec.encode(&audio, Some(codebooks)).expect("codes");
+    golden.compare_ids(codes, &flat(&encoded));
+    if golden.has(scales) {
+        let found: Vec<f32> = encoded.iter().map(|chunk| chunk.scale.expect("a scale")).collect();
+        golden.compare(scales, &found);
+    }
+    if golden.has(decoded) {
+        let out = codec.decode(&chunks(golden, codes, scales)).expect("samples");
+        let noise = noise(golden);
+        golden.compare_within(decoded, &out.concat(), noise);
+    }
+}
+
+/// The largest difference between the reference's two ways to decode the same codes, which differ in rounding alone. Random snake activations amplify that: PyTorch's own
+/// f32 and f64 differ as much.
+fn noise(golden: &Golden) -> f64 {
+    if !golden.has("decoded_from_quantised") {
+        return 0.0;
+    }
+    let (a, b) = (golden.floats("decoded").1, golden.floats("decoded_from_quantised").1);
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max)
+}
+
+fn encodec(golden: &mut Golden, codec: &dyn AudioCodec) {
+    let mut found = 0;
+    for (bandwidth, codebooks) in codec.spec().bandwidths.clone() {
+        assert_eq!(codec.spec().codebooks_for(bandwidth).expect("a known rate"), codebooks);
+        for name in [format!("bw{bandwidth:?}"), format!("bw{bandwidth}")] {
+            let names = ["codes", "scales", "decoded"].map(|what| format!("{name}.{what}"));
+            if golden.has(&names[0]) {
+                check(golden, codec, codebooks, [&names[0], &names[1], &names[2]]);
+                found += 1;
+                break;
+            }
+        }
+    }
+    assert!(found > 0, "{}: no bit rate was compared", golden.name);
+    if golden.has("encoder_out") {
+        let config = std::fs::read(golden.path.join("config.json")).expect("config.json");
+        let config: serde_json::Value = serde_json::from_slice(&config).expect("JSON");
+        let length = config["chunk_length_s"].as_f64().map(|s| (s * f64::from(codec.spec().sample_rate)) as usize);
+        let mut audio = sound(golden, "audio");
+        audio.iter_mut().for_each(|channel| channel.truncate(length.unwrap_or(usize::MAX)));
+        golden.compare("encoder_out", &codec.latents(&audio).expect("latents"));
+    }
+}
+
+fn plain(golden: &mut Golden, codec: &Arc<dyn AudioCodec>) {
+    let all = codec.spec().codebooks;
+    check(golden, codec.as_ref(), all, ["codes", "scales", "decoded"]);
+    for n in 1..all {
+        let (codes, decoded) = (format!("codes_q{n}"), format!("decoded_q{n}"));
+        if golden.has(&codes) {
+            check(golden, codec.as_ref(), n, [&codes, "scales", &decoded]);
+        }
+    }
+    if golden.has("latents") {
+        golden.compare("latents", &codec.latents(&sound(golden, "audio")).expect("latents"));
+    }
+    if golden.has("decoded_from_quantised") {
+        let out = codec.decode(&chunks(golden, "codes", "")).expect("samples");
+        let noise = noise(golden);
+        golden.compare_within("decoded_from_quantised", &out.concat(), noise);
+    }
+    stream(golden, codec);
+}
+
+/// Frame by frame, and in pieces of other lengths: the reference's samples as well.
+fn stream(golden: &mut Golden, codec: &Arc<dyn AudioCodec>) {
+    let codes = chunks(golden, "codes", "").remove(0).codes;
+    let frames = codes[0].len();
+    for piece in [1, 3, frames] {
+        let Some(mut stream) = codec.clone().stream() else { return };
+        let mut out = vec![Vec::new(); codec.spec().channels];
+        for start in (0..frames).step_by(piece) {
+            let end = frames.min(start + piece);
+            let part: Vec<Vec<u32>> = codes.iter().map(|book| book[start..end].to_vec()).collect();
+            let samples = stream.push(&part).expect("samples");
+            assert!(samples.iter().all(|c| c.len() == (end - start) * codec.spec().hop), "{}: {piece}", golden.name);
+            out.iter_mut().zip(samples).for_each(|(all, more)| all.extend(more));
+        }
+        golden.compare("decoded", &out.concat());
+    }
+}
+
+#[test]
+fn golden_audio() {
+    let mut wrong = Vec::new();
+    for mut golden in folders() {
+        if !["encodec", "mimi", "dac"].contains(&golden.model_type.as_str()) {
+            continue;
+        }
+        let folder = golden.folder();
+        let codec = open_codec(folder.path()).unwrap_or_else(|e| panic!("{}: {e}", golden.name));
+        match golden.model_type.as_str() {
+            "encodec" => encodec(&mut golden, codec.as_ref()),
+            _ => plain(&mut golden, &codec),
+        }
+        wrong.extend(golden.report());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
