@@ -41,9 +41,11 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let text = |name| request.headers().get(name).and_then(|v: &header::HeaderValue| v.to_str().ok());
-        let kind = text(header::CONTENT_TYPE).unwrap_or_default().trim().to_ascii_lowercase();
-        let key = text(header::HeaderName::from_static("idempotency-key")).map(str::to_string);
+        let (kind, key) = {
+            let text = |name| request.headers().get(name).and_then(|v: &header::HeaderValue| v.to_str().ok());
+            let kind = text(header::CONTENT_TYPE).unwrap_or_default().trim().to_ascii_lowercase();
+            (kind, text(header::HeaderName::from_static("idempotency-key")).map(str::to_string))
+        };
         if key.as_ref().is_some_and(|k| k.len() > MAX_KEY) {
             return Err(ApiError::invalid("Idempotency-Key", format!("it is too long: use at most {MAX_KEY} bytes")));
         }

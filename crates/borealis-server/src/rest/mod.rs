@@ -34,7 +34,6 @@ use serde_json::Value;
 pub(crate) use self::batches::{of_file as batch_of_file, spec};
 pub(crate) use self::time::rfc3339;
 use crate::service::{Account, ApiError, ApiErrorKind, Job, Service};
-pub(crate) use batches::{batch_of_file, spec};
 
 /// How results are named in answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::body::{Media, Payload, flag, list, whole};
-use super::translate::{self, one_of, resolve, within};
+use super::translate::{one_of, resolve, within};
 use super::{Answer, Caller, Flavor, errors, images, time, videos};
 use crate::service::{
     Account, ApiError, Dialect, Idempotency, Job, JobKind, JobState, MediaKind, Service, Spec,
