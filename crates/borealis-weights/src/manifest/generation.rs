@@ -27,11 +27,15 @@ pub struct SamplingSpec {
     pub top_k: usize,
     /// In (0, 1].
     pub top_p: f32,
+    /// In [0, 1]; 0 = off.
+    pub min_p: f32,
+    /// In (0, 10]; 1 = off.
+    pub repetition_penalty: f32,
 }
 
 impl Default for SamplingSpec {
     fn default() -> Self {
-        Self { temperature: 1.0, top_k: 0, top_p: 1.0 }
+        Self { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 }
     }
 }
 
@@ -93,7 +97,7 @@ impl Generation {
 
 impl SamplingSpec {
     fn read(node: &Node<'_>) -> Result<Self> {
-        node.only(&["temperature", "top_k", "top_p"])?;
+        node.only(&["temperature", "top_k", "top_p", "min_p", "repetition_penalty"])?;
         let default = Self::default();
         Ok(Self {
             temperature: node
@@ -101,6 +105,10 @@ impl SamplingSpec {
                 .map_or(Ok(default.temperature), |n| n.number(0.0, 100.0).map(|v| v as f32))?,
             top_k: node.opt("top_k")?.map_or(Ok(default.top_k), |n| n.size(0, u32::MAX))?,
             top_p: node.opt("top_p")?.map_or(Ok(default.top_p), |n| n.number(1e-6, 1.0).map(|v| v as f32))?,
+            min_p: node.opt("min_p")?.map_or(Ok(default.min_p), |n| n.number(0.0, 1.0).map(|v| v as f32))?,
+            repetition_penalty: node
+                .opt("repetition_penalty")?
+                .map_or(Ok(default.repetition_penalty), |n| n.number(1e-3, 10.0).map(|v| v as f32))?,
         })
     }
 }
