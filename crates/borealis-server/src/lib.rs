@@ -14,6 +14,7 @@ mod config;
 mod error;
 mod fetch;
 mod grpc;
+mod limits;
 mod listen;
 mod live;
 mod media_process;
@@ -27,6 +28,8 @@ mod secrets;
 pub mod service;
 mod store;
 mod supervise;
+#[cfg(test)]
+mod testing;
 pub mod types;
 mod urls;
 mod webhooks;
@@ -60,6 +63,14 @@ pub async fn serve(
     started: impl FnOnce(&Started),
 ) -> Result<()> {
     config.check()?;
+    // One that is true for good, also when the caller has dropped its end.
+    let (ended, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+        let _ = ended.send(true);
+        ended.closed().await;
+    });
+    let stop = stopped;
     raise_file_limit();
     let listener = listen::bind(config.address).await?;
     let address = listener.local_addr().map_err(|source| ServerError::System { what: "asking for the address", source })?;
@@ -76,9 +87,7 @@ pub async fn serve(
     tasks.spawn(webhooks::run(service.clone(), stop.clone()));
     started(&Started { url: service.base_url(), first_key });
     let (most, grace) = (service.config().max_connections, service.config().grace);
-    listen::serve(listener, app::router(service.clone()), most, service.metrics().clone(), stop.clone(), grace).await;
-    // Sent true already; a dropped sender means the same.
-    let _ = stop.wait_for(|stop| *stop).await;
+    listen::serve(listener, app::router(service.clone()), most, service.metrics().clone(), stop, grace).await;
     while tasks.join_next().await.is_some() {}
     tracing::info!("stopped");
     Ok(())

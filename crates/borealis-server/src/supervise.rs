@@ -29,7 +29,7 @@ pub(crate) async fn worker(service: Service, program: ProcessSpec, mut stop: wat
                         Ok(status) => tracing::error!(%status, "the worker ended"),
                         Err(error) => tracing::error!(%error, "the worker is lost"),
                     },
-                    _ = stop.wait_for(|stop| *stop) => {
+                    () = asked(&mut stop) => {
                         wind_up(&service, &mut child).await;
                         bury(&service, &id).await;
                         return;
@@ -49,6 +49,11 @@ pub(crate) async fn worker(service: Service, program: ProcessSpec, mut stop: wat
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Waits until the server is asked to stop, or nobody can ask any more.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn start(program: &ProcessSpec, id: &str) -> std::io::Result<Child> {

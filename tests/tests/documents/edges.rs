@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Who may depend on whom. Another edge needs another picture in `ARCHITECTURE.md`; another crate needs another kind of danger.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("borealis-kernels", &[]),
     ("borealis-media", &[]),
+    ("borealis-hub", &[]),
     ("borealis-weights", &["borealis-kernels"]),
     ("borealis-tokenizers", &["borealis-kernels", "borealis-media", "borealis-weights"]),
     ("borealis-model", &["borealis-kernels", "borealis-weights"]),
@@ -14,13 +15,16 @@ const EDGES: [(&str, &[&str]); 7] = [
         "borealis-engine",
         &["borealis-kernels", "borealis-media", "borealis-model", "borealis-tokenizers", "borealis-weights"],
     ),
+    ("borealis-server", &["borealis-engine", "borealis-media", "borealis-weights"]),
     (
         "borealis-cli",
         &[
             "borealis-engine",
+            "borealis-hub",
             "borealis-kernels",
             "borealis-media",
             "borealis-model",
+            "borealis-server",
             "borealis-tokenizers",
             "borealis-weights",
         ],

@@ -17,7 +17,7 @@ const MAX_PROMPT: i32 = 10_000;
 impl Models for Service {
     async fn list_language_models(&self, request: Request<()>) -> Result<Response<ListLanguageModelsResponse>, Status> {
         account(&request)?;
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 
     async fn list_embedding_models(
@@ -25,7 +25,7 @@ impl Models for Service {
         request: Request<()>,
     ) -> Result<Response<ListEmbeddingModelsResponse>, Status> {
         account(&request)?;
-        Ok(Response::default())
+        Ok(Response::new(Default::default()))
     }
 
     async fn list_image_generation_models(

@@ -29,7 +29,6 @@ use crate::error::{Result, ServerError};
 
 pub(crate) use accounts::{KeyRow, NewKey};
 pub(crate) use claims::{Claimed, Ending, Pulse};
-pub(crate) use files::PublicFile;
 pub(crate) use jobs::NewJob;
 pub(crate) use outbox::Delivery;
 

@@ -35,7 +35,7 @@ impl EngineGenerator {
         let info = serde_json::json!({
             "model": config.checkpoint,
             "backend": engine.info().backend,
-            "dtype": engine.info().dtype.to_string(),
+            "dtype": engine.info().dtype.name(),
             "process": std::process::id(),
         });
         Ok(Self {

@@ -137,6 +137,7 @@ impl Failure {
 /// What a running job shares with the heartbeat.
 pub(crate) struct Context {
     fence: i64,
+    attempt: i64,
     progress: AtomicU8,
     cancelled: AtomicBool,
     cancellers: Mutex<Vec<Box<dyn Fn() + Send>>>,
@@ -261,22 +262,21 @@ impl<G: Generator> Worker<G> {
     /// Claims as many jobs as there is room for.
     async fn take(self: &Arc<Self>, jobs: &mut JoinSet<()>) -> Result<()> {
         while jobs.try_join_next().is_some() {}
-        let mut alone = false;
-        while !alone && jobs.len() < self.config.slots {
+        // A job that was in a worker when it died is made alone.
+        let alone = |worker: &Self| lock(&worker.running).values().any(|context| context.attempt > 1);
+        while !alone(self) && jobs.len() < self.config.slots {
             // One place is kept for pictures: their clients wait on the line.
             let clips = jobs.len() + 1 < self.config.slots.max(2);
             let Some(job) = self.store.claim(&self.config.id, jobs.len(), clips).await? else { return Ok(()) };
-            alone = job.attempt > 1;
-            let context = Arc::new(self.context(&job)?);
+            let context = match self.context(&job) {
+                Ok(context) => Arc::new(context),
+                Err(error) => {
+                    self.finish(&job, &Ending::Released).await;
+                    return Err(error);
+                }
+            };
             lock(&self.running).insert(job.id.clone(), context.clone());
-            let worker = self.clone();
-            let work = async move { worker.make(job, context).await };
-            if alone {
-                // Nothing else is claimed until it has ended.
-                work.await;
-            } else {
-                jobs.spawn(work);
-            }
+            jobs.spawn(self.clone().make(job, context));
         }
         Ok(())
     }
@@ -287,6 +287,7 @@ impl<G: Generator> Worker<G> {
         std::fs::create_dir_all(&folder).map_err(data)?;
         Ok(Context {
             fence: job.fence,
+            attempt: job.attempt,
             progress: AtomicU8::new(0),
             cancelled: AtomicBool::new(false),
             cancellers: Mutex::default(),
@@ -299,7 +300,7 @@ impl<G: Generator> Worker<G> {
 
     /// Makes one job and ends it in the store.
     async fn make(self: Arc<Self>, job: Claimed, context: Arc<Context>) {
-        tracing::info!(job = %job.id, kind = job.spec.kind.name(), attempt = job.attempt, "made");
+        tracing::info!(job = %job.id, kind = job.spec.kind.name(), attempt = job.attempt, "begun");
         let (worker, work, own) = (self.clone(), job.clone(), context.clone());
         let made = tokio::task::spawn_blocking(move || worker.generator.generate(&work, &own)).await;
         let made = made.unwrap_or_else(|panic| Err(internal(panic)));
