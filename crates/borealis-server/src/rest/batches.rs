@@ -102,6 +102,7 @@ async fn translate_line(service: &Service, account: &Account, line: Line) -> Bat
 }
 
 /// The job that the body of a `POST` to `/v1/{path}` asks for: for batches, and for gRPC, whose messages become such bodies.
+pub(crate) async fn spec(service: &Service, account: &Account, path: &str, body: Value) -> Result<Spec, ApiError> {
     let payload = Payload::from_value(body)?;
     let spec = match path {
         "images/generations" => translate::image(service, account, payload, false).await?,
