@@ -25,6 +25,9 @@ fi
 say "doc tests"
 cargo test --release --locked --workspace --doc --quiet
 
+say "clients"
+scripts/clients.sh
+
 say "lints"
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 

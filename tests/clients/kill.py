@@ -44,15 +44,28 @@ class Kill:
         """Kills the worker while jobs are queued and running."""
         self.server.start()
         for n in range(rounds):
+            # Mostly with an empty queue, so that few jobs are hit three times; now and then while others wait.
+            if self.random.random() < 0.7:
+                for _, id in self.accepted:
+                    self.server.wait(id)
             for i in range(self.random.choice([1, 1, 2])):
                 self.submit(f"worker-{n}-{i}")
-            time.sleep(self.random.uniform(0.0, 1.2))
-            victims = self.server.workers()
+            victims = self.a_worker()
+            time.sleep(self.random.uniform(0.0, 1.0))
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)
             print(f"round {n + 1}: killed worker {victims}", flush=True)
             assert self.server.process.poll() is None, "the API must not go down"
             assert self.server.call("GET", "/healthz", key=False)[0] == 200
+
+    def a_worker(self):
+        """The worker's process id, when there is one again."""
+        end = time.monotonic() + harness.START_SECONDS
+        while time.monotonic() < end:
+            if victims := self.server.workers():
+                return victims
+            time.sleep(0.02)
+        raise TimeoutError("no worker is started again")
 
     def api(self, rounds):
         """Kills the API while clients submit; then what it had acknowledged must be known."""
@@ -98,8 +111,7 @@ class Kill:
         print(f"ok: {len(ends)} acknowledged, {len(ends) - failed} done, {failed} failed after three attempts, none lost, none twice")
 
     def look_into_the_store(self, ends):
-        database = next(p for p in self.data.iterdir() if p.suffix in (".db", ".sqlite", ".sqlite3"))
-        store = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+        store = sqlite3.connect(f"file:{self.data / 'borealis.db'}?mode=ro", uri=True)
         assert store.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert store.execute("SELECT COUNT(*) FROM job WHERE state IN ('queued', 'running')").fetchone() == (0,)
         for id, end in ends.items():

@@ -19,12 +19,12 @@ use axum::body::Body;
 use axum::extract::Request as HttpRequest;
 use axum::middleware::{self, Next};
 use axum::response::Response as HttpResponse;
-use http::header::CONTENT_TYPE;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tonic::{Request, Status};
 use tower::ServiceExt;
 
+use crate::auth::is_grpc;
 use crate::rest;
 use crate::service::{Account, ApiError, Dialect, Idempotency, Service, Spec};
 use proto::auth_server::AuthServer;
@@ -33,7 +33,6 @@ use proto::files_server::FilesServer;
 use proto::image_server::ImageServer;
 use proto::models_server::ModelsServer;
 use proto::video_server::VideoServer;
-pub use status::refusal;
 
 /// Largest message in either direction, bytes: what the SDK sets on its channel.
 pub const MAX_MESSAGE: usize = 20 * 1024 * 1024;
@@ -79,14 +78,8 @@ pub fn beside(others: Router, service: Service) -> Router {
     let calls = routes(service);
     others.layer(middleware::from_fn(move |request: HttpRequest, next: Next| {
         let calls = calls.clone();
-        async move { if is_call(&request) { answer(calls, request).await } else { next.run(request).await } }
+        async move { if is_grpc(request.headers()) { answer(calls, request).await } else { next.run(request).await } }
     }))
-}
-
-/// Whether a request is a gRPC call.
-pub fn is_call<B>(request: &http::Request<B>) -> bool {
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    kind.is_some_and(|kind| kind.starts_with("application/grpc") && !kind.starts_with("application/grpc-web"))
 }
 
 async fn answer(calls: Router, request: http::Request<Body>) -> HttpResponse {

@@ -1,6 +1,5 @@
 //! Errors as gRPC sees them.
 
-use axum::response::Response;
 use tonic::{Code, Status};
 
 use crate::service::{ApiError, ApiErrorKind, Job, JobError};
@@ -44,11 +43,6 @@ impl From<ApiError> for Status {
         }
         status
     }
-}
-
-/// An error as the whole answer to a call, for layers that answer before any service is reached.
-pub fn refusal(error: ApiError) -> Response {
-    Status::from(error).into_http()
 }
 
 /// Why a job failed, as a status: what a synchronous call answers.
