@@ -7,7 +7,7 @@ say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 install_packages() {
-    local wanted=(gcc libc6-dev pkg-config clang libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev ffmpeg)
+    local wanted=(gcc libc6-dev pkg-config clang libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libswresample-dev libsqlite3-dev ffmpeg)
     local missing=() package root=()
     if ! command -v dpkg-query >/dev/null; then
         command -v pkg-config >/dev/null && pkg-config --exists libavcodec libavformat libswscale libswresample \
