@@ -181,5 +181,8 @@ fn translate(repo: &RepoId, url: &str, error: HFError) -> HubError {
         let message = context.server_message.as_deref().unwrap_or_default();
         refused(repo, url, context.status.as_u16(), code, message)
     });
-    known.unwrap_or_else(|| HubError::network(url, chain(&error)))
+    known.unwrap_or_else(|| match error {
+        HFError::Request { source, .. } => HubError::network(url, chain(&source.without_url())),
+        error => HubError::network(url, chain(&error)),
+    })
 }

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use borealis_kernels::candle::{Device, Tensor};
 use borealis_weights::{Component, Node};
+use serde_json::Value;
 
 pub use dac::Dac;
 pub use encodec::Encodec;
@@ -33,6 +34,8 @@ use crate::{Result, TokenizerError};
 
 /// `model_type` of their `config.json`.
 const FAMILIES: [&str; 3] = ["encodec", "mimi", "dac"];
+/// Largest `config.json` of a codec, bytes.
+const MAX_CONFIG: u64 = 1 << 20;
 
 /// What a codec is.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,11 +124,13 @@ pub fn open_codec(folder: &Path) -> Result<Arc<dyn AudioCodec>> {
     Ok(codec)
 }
 
-/// Whether the folder's `config.json` names one of these codecs, so that [`open_codec`] is the way to open it.
+/// Whether the folder's `config.json` names one of these codecs, so that [`open_codec`] is the way to open it. Looks at nothing else.
 pub fn is_codec(folder: &Path) -> bool {
-    let component = Component::open(folder);
-    let kind = component.as_ref().ok().and_then(|c| c.config().get("model_type")).and_then(|kind| kind.as_str());
-    kind.is_some_and(|kind| FAMILIES.contains(&kind))
+    let file = folder.join("config.json");
+    let small = file.metadata().is_ok_and(|m| m.is_file() && m.len() <= MAX_CONFIG);
+    let bytes = if small { std::fs::read(file).unwrap_or_default() } else { Vec::new() };
+    let config: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    config["model_type"].as_str().is_some_and(|kind| FAMILIES.contains(&kind))
 }
 
 impl CodecSpec {
