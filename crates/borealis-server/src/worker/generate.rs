@@ -169,7 +169,8 @@ pub(super) fn failure(error: EngineError) -> Failure {
     match error.kind() {
         ErrorKind::Cancelled => Failure::Cancelled,
         ErrorKind::InvalidArgument | ErrorKind::NotFound => Failure::error("invalid_argument", error.to_string()),
-        ErrorKind::Unsupported | ErrorKind::ResourceExhausted => Failure::error("failed_precondition", error.to_string()),
+        ErrorKind::Unsupported => Failure::error("failed_precondition", error.to_string()),
+        ErrorKind::ResourceExhausted => Failure::Full(error.to_string()),
         ErrorKind::Internal if matches!(error, EngineError::NotANumber { .. }) => {
             Failure::error("internal_error", error.to_string())
         }

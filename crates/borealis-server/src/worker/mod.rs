@@ -126,6 +126,8 @@ pub(crate) enum Failure {
     Error(JobError),
     /// Moderation refused an output.
     Moderated(String),
+    /// There is not enough memory beside the other jobs.
+    Full(String),
 }
 
 impl Failure {
@@ -315,6 +317,14 @@ impl<G: Generator> Worker<G> {
             Err(_) if self.stopping.load(Ordering::SeqCst) => Ending::Released,
             // The fence is gone: whatever is written now is discarded.
             Err(Failure::Cancelled) => Ending::Released,
+            Err(Failure::Full(_)) if lock(&self.running).len() > 1 => {
+                // There will be room when another job has ended.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ending::Released
+            }
+            Err(Failure::Full(message)) => {
+                Ending::Failed(JobError { code: "failed_precondition".into(), message })
+            }
             Err(Failure::Error(error)) => Ending::Failed(error),
             Err(Failure::Moderated(reason)) => Ending::Moderated(reason),
         };
