@@ -142,3 +142,45 @@ fn golden_audio() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Whether `name` is what `pattern` stands for: `{i}` a number, `{a|b}` one of the two.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((open, rest)) = pattern.strip_prefix('{').and_then(|p| p.split_once('}')) else {
+        let mut both = (pattern.chars(), name.chars());
+        return match (both.0.next(), both.1.next()) {
+            (None, None) => true,
+            (Some(a), Some(b)) => a == b && fits(both.0.as_str(), both.1.as_str()),
+            _ => false,
+        };
+    };
+    if open == "i" {
+        let after = name.trim_start_matches(|c: char| c.is_ascii_digit());
+        return after.len() < name.len() && fits(rest, after);
+    }
+    open.split('|').any(|choice| name.strip_prefix(choice).is_some_and(|after| fits(rest, after)))
+}
+
+#[test]
+fn weights_md_names_every_tensor() {
+    let text = include_str!("../../weights.md");
+    let section =
+        text.split("\n## Audio codecs\n").nth(1).and_then(|s| s.split("\nNot supported").next()).expect("the section");
+    let conv = ["weight", "parametrizations.weight.original{0|1}", "weight_{g|v}", "bias"];
+    let rows: Vec<(String, String)> = section
+        .lines()
+        .filter_map(|line| {
+            let (families, names) = line.strip_prefix("| ")?.split_once(" | ")?;
+            Some((families.to_lowercase(), names.split('`').nth(1)?.to_string()))
+        })
+        .flat_map(|(families, name)| conv.map(|c| (families.clone(), name.replace("CONV", c))))
+        .collect();
+    for golden in folders() {
+        let known = |name: &str| rows.iter().any(|(f, pattern)| f.contains(&golden.model_type) && fits(pattern, name));
+        if ["encodec", "mimi", "dac"].contains(&golden.model_type.as_str()) {
+            let folder = golden.folder();
+            let component = borealis_weights::Component::open(folder.path()).expect("a codec");
+            let strange: Vec<&str> = component.tensors().names().filter(|name| !known(name)).collect();
+            assert!(strange.is_empty(), "{}: {strange:?}", golden.name);
+        }
+    }
+}
