@@ -184,3 +184,59 @@ fn weights_md_names_every_tensor() {
         }
     }
 }
+
+/// A codec's folder after a change of its `config.json` and of its tensors' bytes; the message.
+fn refusal(golden: &Golden, config: impl Fn(&mut serde_json::Value), tensors: impl Fn(Vec<u8>) -> Vec<u8>) -> String {
+    let folder = golden.folder();
+    let (json, weights) = (folder.path().join("config.json"), folder.path().join("model.safetensors"));
+    let mut value = serde_json::from_slice(&std::fs::read(&json).expect("config.json")).expect("JSON");
+    config(&mut value);
+    std::fs::write(&json, value.to_string()).expect("config.json");
+    std::fs::write(&weights, tensors(std::fs::read(&weights).expect("tensors"))).expect("tensors");
+    open_codec(folder.path()).expect_err("a damaged codec").to_string()
+}
+
+#[test]
+fn damaged_codecs_are_refused_by_name() {
+    let all = folders();
+    let of = |kind: &str| all.iter().find(|golden| golden.model_type == kind);
+    let keep = |bytes: Vec<u8>| bytes;
+    let fields = [
+        ("encodec", "pad_mode", serde_json::json!("circular"), "pad_mode"),
+        ("encodec", "norm_type", serde_json::json!("batch_norm"), "norm_type"),
+        ("encodec", "codebook_size", serde_json::json!(33), "codebook_size is 33: must be a power of two"),
+        ("encodec", "codebook_dim", serde_json::json!(7), "codebook_dim is 7: must be hidden_size"),
+        ("encodec", "audio_channels", serde_json::json!(3), "audio_channels is 3: must be 1 or 2"),
+        ("encodec", "upsampling_ratios", serde_json::json!([]), "upsampling_ratios"),
+        ("encodec", "num_lstm_layers", serde_json::json!(0), "num_lstm_layers is 0"),
+        ("encodec", "num_filters", serde_json::json!(6), "has shape"),
+        ("mimi", "rope_parameters", serde_json::json!({"rope_type": "yarn"}), "rope_type"),
+        ("mimi", "num_semantic_quantizers", serde_json::json!(60), "num_semantic_quantizers is 60"),
+        ("mimi", "hidden_act", serde_json::json!("selu"), "hidden_act"),
+        ("mimi", "num_hidden_layers", serde_json::json!(9), "is missing"),
+        ("dac", "downsampling_ratios", serde_json::json!([2048, 2048]), "downsampling_ratios"),
+        ("dac", "decoder_hidden_size", serde_json::json!(3), "decoder_hidden_size is 3: cannot be halved"),
+        ("dac", "model_type", serde_json::json!("snac"), "model_type"),
+    ];
+    for (kind, field, value, wanted) in fields {
+        let Some(golden) = of(kind) else { continue };
+        let message = refusal(golden, |config| config[field] = value.clone(), keep);
+        assert!(message.contains(wanted), "{kind} {field}: {message}");
+    }
+    let Some(golden) = of("encodec") else { return };
+    let rename = |bytes: Vec<u8>| {
+        let (from, to) = (b"decoder.layers.0.conv.bias", b"decoder.layers.0.conv.bios");
+        let at = bytes.windows(from.len()).position(|w| w == from).expect("the name");
+        [&bytes[..at], &to[..], &bytes[at + from.len()..]].concat()
+    };
+    let message = refusal(golden, |_| (), rename);
+    assert!(
+        message.contains("decoder.layers.0.conv.bias is missing (nearest name: decoder.layers.0.conv.bios)"),
+        "{message}"
+    );
+    let message = refusal(golden, |_| (), |bytes| bytes[..bytes.len() - 5].to_vec());
+    assert!(message.contains("model.safetensors"), "{message}");
+    // Fewer codebooks than the file has: the others would be left over.
+    let message = refusal(golden, |config| config["target_bandwidths"] = serde_json::json!([0.5]), keep);
+    assert!(message.contains("target_bandwidths") || message.contains("unknown tensor"), "{message}");
+}
