@@ -8,7 +8,7 @@ use borealis_kernels::{DeviceSpec, QuantFormat};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, completions, generate, inspect, tokenize};
+use crate::commands::{bench, completions, generate, hub, inspect, tokenize};
 
 /// Heading of the options that choose the model and where it runs.
 const MACHINE: &str = "Model and machine";
@@ -46,6 +46,13 @@ pub enum Command {
     /// Say what a model is: parameters, vocabulary, plans, modes, memory
     #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::Args),
+    /// Fetch a model from the Hugging Face hub
+    #[command(after_help = hub::PULL_EXAMPLES)]
+    Pull(hub::PullArgs),
+    /// List the models that were fetched
+    List(hub::ListArgs),
+    /// Remove models that were fetched
+    Rm(hub::RemoveArgs),
     /// Measure speed, beside what this machine could do at most
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Args),
@@ -60,7 +67,8 @@ impl Command {
             Self::Generate(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Bench(args) => args.json,
-            Self::Tokenize(_) | Self::Completions(_) => false,
+            Self::List(args) => args.json,
+            Self::Tokenize(_) | Self::Pull(_) | Self::Rm(_) | Self::Completions(_) => false,
         }
     }
 }
@@ -68,8 +76,8 @@ impl Command {
 /// Which model, and where it runs: shared by the subcommands.
 #[derive(clap::Args, Clone)]
 pub struct MachineArgs {
-    /// Folder of a model (see weights.md); without it the model inside this program
-    #[arg(long, value_name = "DIR", env = "BOREALIS_MODEL", hide_env_values = true, help_heading = MACHINE)]
+    /// Folder of a model (see weights.md), or OWNER/NAME of one that was pulled; without it the model inside this program
+    #[arg(long, value_name = "MODEL", env = "BOREALIS_MODEL", hide_env_values = true, help_heading = MACHINE)]
     pub model: Option<PathBuf>,
     /// Where to compute: auto, cpu or reference (slow, the specification)
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = MACHINE)]

@@ -48,6 +48,9 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(args) => commands::generate::run(*args),
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
+        Command::Pull(args) => commands::hub::pull(args),
+        Command::List(args) => commands::hub::list(args),
+        Command::Rm(args) => commands::hub::remove(args),
         Command::Bench(args) => commands::bench::run(args),
         Command::Completions(args) => commands::completions::run(args),
     }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use borealis_media::{
     Frame, Kind as MediaKind, Limits, Mp4Writer, Pcm, PixelFormat, Source, VideoSpec, probe, read_audio, read_clip,
     read_image, write_image, write_wav,
 };
+use borealis_tokenizers::codecs::AudioCodec;
 use borealis_tokenizers::{FrameSpec, Output, StreamDecoder, TokenId, Tokenizers};
 use borealis_weights::{Checkpoint, Manifest, Media};
 
 use crate::args::MachineArgs;
+use crate::commands::sound;
 use crate::error::{CliError, Result};
 use crate::ids::{self, Ids};
 use crate::output::{self, Kind};
@@ -30,6 +33,8 @@ Examples:
   borealis tokenize --decode ball.json -o again.png
   borealis generate \"a red ball\" --save-ids ids.json -o ball.mp4
   borealis tokenize --decode ids.json -o again.mp4
+  borealis tokenize --model kyutai/mimi voice.wav -o codes.json
+  borealis tokenize --model kyutai/mimi --decode codes.json -o again.wav
 
 Ids are one JSON object: {\"aspect_ratio\": \"16:9\", \"frames\": 1, \"ids\": {\"video\": [...]}};
 with --plain a line for each entry.";
@@ -53,6 +58,12 @@ pub struct Args {
     /// Ids as plain lines instead of JSON
     #[arg(long, conflicts_with = "decode")]
     plain: bool,
+    /// Bit rate of an audio codec's codes, kbit/s [default: its highest]
+    #[arg(long, value_name = "KBPS", conflicts_with = "decode")]
+    bandwidth: Option<f64>,
+    /// Codes of each frame of an audio codec [default: all]
+    #[arg(long, value_name = "N", conflicts_with_all = ["decode", "bandwidth"])]
+    codebooks: Option<usize>,
     /// The grid of the ids; the picture's middle is used [default: the one nearest to the picture]
     #[arg(long, value_name = "RATIO", value_parser = ["16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3"])]
     aspect_ratio: Option<String>,
@@ -71,6 +82,12 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(path) = &args.output {
         output::check(path)?;
     }
+    if let Some(codec) = model::codec(args.machine.model.as_deref())? {
+        return codes(&codec, &args);
+    }
+    if args.bandwidth.is_some() || args.codebooks.is_some() {
+        return Err(CliError::usage("--bandwidth and --codebooks are for audio codecs: give one with --model"));
+    }
     let checkpoint = model::open(args.machine.model.as_deref())?;
     let tool = Tool::new(&checkpoint, &args.machine)?;
     if let Some(path) = &args.decode {
@@ -85,6 +102,18 @@ pub fn run(args: Args) -> Result<()> {
     };
     let text = if args.plain { ids.plain() } else { ids.json()? };
     write_text(args.output.as_deref(), &text)
+}
+
+/// The same with the folder of an audio codec.
+fn codes(codec: &Arc<dyn AudioCodec>, args: &Args) -> Result<()> {
+    match (&args.file, &args.decode) {
+        (Some(path), _) if !args.plain => {
+            let wanted = sound::Wanted { bandwidth: args.bandwidth, codebooks: args.codebooks };
+            write_text(args.output.as_deref(), &sound::encode(codec.as_ref(), path, &wanted)?)
+        }
+        (_, Some(path)) => sound::decode(codec, &read_text(path)?, path, args.output.as_deref()),
+        _ => Err(CliError::usage("this model is an audio codec: give a sound, or codes with --decode, without --plain")),
+    }
 }
 
 impl Tool {
