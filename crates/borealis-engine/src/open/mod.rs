@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use borealis_media::{PixelFormat, read_image};
 use borealis_tokenizers::vq::Pictures;
-use borealis_weights::SamplingSpec;
+use borealis_weights::{Manifest, SamplingSpec};
 
 use self::compose::{Composer, Given, Item};
 use self::decode::{PictureDecoder, TextDecoder};
@@ -176,7 +176,7 @@ impl Asker<'_> {
             tail,
             guidance: 1.0,
             sampling: manifest.generation.sampling("text"),
-            open: Open { name: "text", stops: manifest.control("<eos>").into_iter().collect() },
+            open: Open { name: "text", stops: stops(manifest) },
             picture: None,
         })
     }
@@ -284,6 +284,16 @@ impl Asker<'_> {
             submitted: Instant::now(),
         }
     }
+}
+
+/// Ids that end a text: `<eos>`, `<eos_2>`, ..
+fn stops(manifest: &Manifest) -> Vec<u32> {
+    manifest
+        .controls
+        .iter()
+        .filter(|(name, _)| *name == "<eos>" || name.starts_with("<eos_"))
+        .map(|(_, id)| *id)
+        .collect()
 }
 
 /// The rows that draw a picture after the id `first`: `size` places from `ids`, with `end` between the rows.
