@@ -33,7 +33,8 @@ pub use frame::{Frame, PixelFormat, Rect};
 pub use mp4::{Mp4Writer, Quality, VideoSpec, Written, encoders};
 pub use pcm::{Pcm, write_wav};
 pub use read::{
-    AudioInfo, Clip, ClipRange, ClipSpec, Info, Kind, probe, read_audio, read_clip, read_clip_with, read_frames,
+    AudioInfo, Clip, ClipRange, ClipSpec, Info, Kind, probe, read_audio, read_audio_channels, read_clip,
+    read_clip_with, read_frames,
 };
 pub use scale::{Filter, cover_rect, fit, fit_rect};
 pub use source::{Limits, Source};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use borealis_media::{
     ClipRange, ClipSpec, Frame, Kind, Limits, MediaError, Mp4Writer, Pcm, PixelFormat, Source, VideoSpec, probe,
-    read_audio, read_clip, read_clip_with, read_image, write_image, write_png, write_wav,
+    read_audio, read_audio_channels, read_clip, read_clip_with, read_image, write_image, write_png, write_wav,
 };
 use common::{convert, frame, index_of, tone, write_clip};
 
@@ -244,6 +244,31 @@ fn sound_in_every_format() {
         assert_eq!((info.kind, info.width), (Kind::Audio, 0), "{name}");
         let error = read_clip(Source::Path(&path), 24, 24_000, &limits()).unwrap_err().to_string();
         assert!(error.contains("has no video track"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn channels_are_kept_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = tone(24_000, 24_000);
+    let right: Vec<f32> = left.iter().rev().map(|v| 0.5 * v).collect();
+    let samples = left.iter().zip(&right).flat_map(|(l, r)| [*l, *r]).collect();
+    let wav = folder.path().join("two.wav");
+    write_wav(&wav, &Pcm { rate: 24_000, channels: 2, samples }).unwrap();
+    let mut files = vec![wav.clone()];
+    // Packed and planar samples.
+    files.extend(convert(&wav, &["-c:a", "flac"], &folder.path().join("two.flac")));
+    files.extend(convert(&wav, &["-c:a", "pcm_f32le"], &folder.path().join("float.wav")));
+    files.extend(convert(&wav, &["-c:a", "libvorbis", "-q:a", "9"], &folder.path().join("two.ogg")));
+    for path in files {
+        let read = |channels| read_audio_channels(Source::Path(&path), channels, 24_000, &limits()).unwrap();
+        let off = |a: &[f32], b: &[f32]| (2_000..22_000).map(|i| (a[i] - b[i]).abs()).fold(0.0, f32::max);
+        let (one, two, three) = (read(1), read(2), read(3));
+        assert_eq!((one.len(), two.len(), three.len(), two[1].len()), (1, 2, 3, 24_000));
+        assert!(off(&two[0], &left) < 0.03 && off(&two[1], &right) < 0.03, "{}", path.display());
+        assert_eq!(three[2], two[1], "the last is repeated");
+        let mean: Vec<f32> = two[0].iter().zip(&two[1]).map(|(l, r)| (l + r) / 2.0).collect();
+        assert!(off(&one[0], &mean) < 1e-6);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use borealis_media::{Limits, Pcm, Source, read_audio, write_wav};
+use borealis_media::{Limits, Pcm, Source, read_audio_channels, write_wav};
 use borealis_tokenizers::codecs::{AudioCodec, CodeChunk};
 use serde::{Deserialize, Serialize};
 
@@ -46,10 +46,10 @@ pub fn encode(codec: &dyn AudioCodec, path: &Path, wanted: &Wanted) -> Result<St
         Some(bandwidth) => Some(spec.codebooks_for(bandwidth).map_err(|e| CliError::usage(e.to_string()))?),
         None => wanted.codebooks,
     };
-    let sound = read_audio(Source::Path(path), spec.sample_rate, &Limits::default()).map_err(CliError::failed)?;
-    let samples = sound.samples.len();
-    // Sound is read as one channel; a codec of two gets it twice.
-    let chunks = codec.encode(&vec![sound.samples; spec.channels], codebooks).map_err(CliError::failed)?;
+    let sound = read_audio_channels(Source::Path(path), spec.channels, spec.sample_rate, &Limits::default());
+    let sound = sound.map_err(CliError::failed)?;
+    let samples = sound.first().map_or(0, Vec::len);
+    let chunks = codec.encode(&sound, codebooks).map_err(CliError::failed)?;
     let chunks = chunks.into_iter().map(|chunk| Chunk { scale: chunk.scale, codes: chunk.codes }).collect();
     let codes = Codes { codec: spec.family.into(), sample_rate: spec.sample_rate, samples, chunks };
     let mut text = serde_json::to_string(&codes).map_err(CliError::failed)?;

@@ -8,8 +8,8 @@ use ffmpeg_next::{codec, color, ffi, frame};
 use crate::error::{MediaError, Result};
 use crate::ff::check;
 
-/// Appends the average of all channels of a decoded frame, as samples in -1..1.
-pub(crate) fn append_mono(frame: &frame::Audio, out: &mut Vec<f32>) -> Result<()> {
+/// Appends one channel of a decoded frame (the last one, where there are fewer), or the average of all, as samples in -1..1.
+pub(crate) fn append_samples(frame: &frame::Audio, channel: Option<usize>, out: &mut Vec<f32>) -> Result<()> {
     // SAFETY: a live frame; the fields are plain numbers and pointers into its buffers.
     let (count, channels, planes) = unsafe {
         let f = frame.as_ptr();
@@ -19,11 +19,14 @@ pub(crate) fn append_mono(frame: &frame::Audio, out: &mut Vec<f32>) -> Result<()
         return Ok(());
     }
     let planar = frame.is_planar();
+    let channel = channel.map(|c| c.min(channels - 1));
     let (buffers, per_buffer) = if planar { (channels, count) } else { (1, count * channels) };
     let start = out.len();
     out.resize(start + count, 0.0);
     let sums = &mut out[start..];
-    for buffer in 0..buffers {
+    // In a packed frame: which of its samples; all of a planar buffer are of one channel.
+    let pick = channel.filter(|_| !planar);
+    for buffer in (0..buffers).filter(|&b| !planar || channel.is_none_or(|c| c == b)) {
         // SAFETY: a decoded frame has `buffers` data pointers, each to `per_buffer` samples of its format.
         unsafe {
             let data = *planes.add(buffer);
@@ -32,17 +35,17 @@ pub(crate) fn append_mono(frame: &frame::Audio, out: &mut Vec<f32>) -> Result<()
             }
             let step = if planar { 1 } else { channels };
             match frame.format() {
-                Sample::U8(_) => mix(data, per_buffer, step, sums, |v: u8| (f32::from(v) - 128.0) / 128.0),
-                Sample::I16(_) => mix(data.cast(), per_buffer, step, sums, |v: i16| f32::from(v) / 32_768.0),
-                Sample::I32(_) => mix(data.cast(), per_buffer, step, sums, |v: i32| v as f32 / 2_147_483_648.0),
-                Sample::I64(_) => mix(data.cast(), per_buffer, step, sums, |v: i64| v as f32 / 9.223_372e18),
-                Sample::F32(_) => mix(data.cast(), per_buffer, step, sums, finite),
-                Sample::F64(_) => mix(data.cast(), per_buffer, step, sums, |v: f64| finite(v as f32)),
+                Sample::U8(_) => mix(data, per_buffer, (step, pick), sums, |v: u8| (f32::from(v) - 128.0) / 128.0),
+                Sample::I16(_) => mix(data.cast(), per_buffer, (step, pick), sums, |v: i16| f32::from(v) / 32_768.0),
+                Sample::I32(_) => mix(data.cast(), per_buffer, (step, pick), sums, |v: i32| v as f32 / 2_147_483_648.0),
+                Sample::I64(_) => mix(data.cast(), per_buffer, (step, pick), sums, |v: i64| v as f32 / 9.223_372e18),
+                Sample::F32(_) => mix(data.cast(), per_buffer, (step, pick), sums, finite),
+                Sample::F64(_) => mix(data.cast(), per_buffer, (step, pick), sums, |v: f64| finite(v as f32)),
                 Sample::None => {}
             }
         }
     }
-    let scale = 1.0 / channels as f32;
+    let scale = if channel.is_some() { 1.0 } else { 1.0 / channels as f32 };
     sums.iter_mut().for_each(|s| *s *= scale);
     Ok(())
 }
@@ -52,15 +55,24 @@ fn finite(value: f32) -> f32 {
     if value.is_finite() { value.clamp(-8.0, 8.0) } else { 0.0 }
 }
 
-/// Adds `count` samples at `data`, `step` per frame, to `sums`.
+/// Adds `count` samples at `data`, `step` per frame (all of them, or the picked one), to `sums`.
 ///
 /// # Safety
 /// `data` points to `count` aligned samples of type `T`, and `sums` has `count / step` elements.
-unsafe fn mix<T: Copy>(data: *const T, count: usize, step: usize, sums: &mut [f32], value: impl Fn(T) -> f32) {
+unsafe fn mix<T: Copy>(
+    data: *const T,
+    count: usize,
+    (step, pick): (usize, Option<usize>),
+    sums: &mut [f32],
+    value: impl Fn(T) -> f32,
+) {
     // SAFETY: as promised by the caller; FFmpeg aligns its buffers to at least 16 bytes.
     let samples = unsafe { std::slice::from_raw_parts(data, count) };
     for (sum, frame) in sums.iter_mut().zip(samples.chunks_exact(step)) {
-        *sum += frame.iter().map(|v| value(*v)).sum::<f32>();
+        *sum += match pick.and_then(|c| frame.get(c)) {
+            Some(v) => value(*v),
+            None => frame.iter().map(|v| value(*v)).sum::<f32>(),
+        };
     }
 }
 

@@ -13,7 +13,7 @@ use ffmpeg_next::codec;
 use ffmpeg_next::ffi;
 use ffmpeg_next::format::context::{Input, Output};
 
-pub(crate) use frames::{append_mono, audio_frame, empty_frame, set_mono, video_frame};
+pub(crate) use frames::{append_samples, audio_frame, empty_frame, set_mono, video_frame};
 pub(crate) use resample::Resampler;
 pub(crate) use to_rgb::ToRgb;
 pub(crate) use vaapi::Surfaces;

@@ -13,8 +13,10 @@ const GAP: f64 = 0.05;
 /// Padding of a codec's last block that is cut when the container declares where the sound ends.
 const PADDING: f64 = 0.25;
 
-/// Mono samples as they are decoded.
+/// Samples of one channel, or of all of them mixed, as they are decoded.
 pub(super) struct Collector {
+    /// Which channel; `None`: the average of all.
+    channel: Option<usize>,
     pub(super) rate: u32,
     pub(super) samples: Vec<f32>,
     /// Seconds of the first sample, on the container's clock.
@@ -31,6 +33,7 @@ impl Collector {
             return Err(demuxer.corrupt(&format!("its sound claims {rate} samples per second")));
         }
         Ok(Collector {
+            channel: None,
             rate,
             samples: Vec::new(),
             start: None,
@@ -59,7 +62,7 @@ impl Collector {
             }
         }
         self.grow(name, block.samples())?;
-        ff::append_mono(block, &mut self.samples)
+        ff::append_samples(block, self.channel, &mut self.samples)
     }
 
     fn grow(&self, name: &str, more: usize) -> Result<()> {
@@ -78,11 +81,24 @@ impl Collector {
 
 /// Reads the sound of a file (of a clip too) as mono at `rate`.
 pub fn read_audio(source: Source<'_>, rate: u32, limits: &Limits) -> Result<Pcm> {
+    read(source, None, rate, limits)
+}
+
+/// Reads the sound of a file (of a clip too) at `rate`, `channels` vectors of samples of one length: one is the average of all of its channels, more are its first ones. A file with
+/// fewer repeats its last.
+pub fn read_audio_channels(source: Source<'_>, channels: usize, rate: u32, limits: &Limits) -> Result<Vec<Vec<f32>>> {
+    let which = |c: usize| (channels > 1).then_some(c);
+    // Decoding is cheap beside what is done with the samples.
+    let planes = (0..channels).map(|c| Ok(read(source, which(c), rate, limits)?.samples));
+    planes.collect()
+}
+
+fn read(source: Source<'_>, channel: Option<usize>, rate: u32, limits: &Limits) -> Result<Pcm> {
     check_rate("rate", rate)?;
     let name = source.name();
     let mut demuxer = Demuxer::open(&name, source.open(limits)?, limits)?;
     let track = demuxer.audio().ok_or_else(|| MediaError::NoTrack { name: name.clone(), what: "audio" })?;
-    let mut collector = Collector::new(&demuxer, &track, limits)?;
+    let mut collector = Collector { channel, ..Collector::new(&demuxer, &track, limits)? };
     let mut decoder = demuxer.decoder(&track)?;
     ff::keep_streams(&mut demuxer.input, &[track.index]);
     let mut take = |block: frame::Frame| collector.push(&name, &frame::Audio::from(block)).map(|()| true);

@@ -13,7 +13,7 @@ use crate::source::{Limits, Source};
 use crate::still::{self, Still};
 use demux::{Demuxer, Track};
 
-pub use audio::read_audio;
+pub use audio::{read_audio, read_audio_channels};
 pub use clip::{ClipRange, ClipSpec, read_clip, read_clip_with, read_frames};
 
 /// A clip in memory.
