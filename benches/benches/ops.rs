@@ -66,6 +66,8 @@ fn experts<B: Backend>(c: &mut Criterion, name: &str, b: &B, formats: &[QuantFor
             normalise: true,
             scale: 1.0,
             selection_bias: Vec::new(),
+            groups: 1,
+            top_groups: 1,
         };
         let router = weight(b, &[e, hidden], QuantFormat::F32);
         for &format in formats {

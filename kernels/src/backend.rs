@@ -76,6 +76,10 @@ pub struct RouterSpec {
     pub scale: f32,
     /// Added to the scores for the choice only; `[E + null]` values or empty.
     pub selection_bias: Vec<f32>,
+    /// Groups of neighbouring experts, of equal size; 1 = the choice is free. A group's score is the sum of its two largest selection scores.
+    pub groups: usize,
+    /// Groups with the largest scores, in which experts can be chosen (ties go to the lower group).
+    pub top_groups: usize,
 }
 
 /// The slots of the KV slab that one query row sees: two half-open ranges, not overlapping.
@@ -89,12 +93,25 @@ pub struct Span {
 }
 
 /// Element-wise functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// x * sigmoid(x).
     Silu,
     /// tanh.
     Tanh,
+    /// x * Phi(x), with the exact error function (not its tanh approximation).
+    Gelu,
+    /// Clamped to `-limit..=limit`; the limit is not negative.
+    Clip(f32),
+}
+
+/// Where a part of each row lies: row r starts at `r * stride + at`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// Numbers from one row to the next.
+    pub stride: usize,
+    /// First number within a row.
+    pub at: usize,
 }
 
 /// Gathering of square patches from an image stored as `[n * h * w, c]` (row-major positions, channels last).
@@ -199,6 +216,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<()>;
     /// RMS norm in place (queries and keys).
     fn rms_norm_in_place(&self, x: &mut Self::Buffer, weight: &Self::Buffer, eps: f32, rows: usize) -> Result<()>;
+    /// Layer norm in place of vectors of `width` numbers (queries and keys): mean and variance of each vector, then `weight` and `bias` `[n * width]`, a part of
+    /// them for each vector of a row: vector j of `n` has part j. `rows` counts rows of n vectors.
+    fn layer_norm_in_place(
+        &self,
+        x: &mut Self::Buffer,
+        weight: &Self::Buffer,
+        bias: &Self::Buffer,
+        width: usize,
+        eps: f32,
+        rows: usize,
+    ) -> Result<()>;
     /// `out[r, o - range.0] = sum_i x[r, i] * w[o, i]` for o in `range` (default: all rows of `w`), or `+=` when `accumulate`. f32 accumulation.
     fn matmul(
         &self,
@@ -208,6 +236,27 @@ pub trait Backend: Clone + Send + Sync + 'static {
         range: Option<(usize, usize)>,
         accumulate: bool,
         out: &mut Self::Buffer,
+    ) -> Result<()>;
+    /// A product of each head's own: `out[r, h, o] = sum_i x[r, h, i] * w[h, o, i]` with `w` `[heads, out, in]`. Heads lie `x_stride` (at least `in`) and
+    /// `out_stride` (at least `out`) numbers apart; what lies between them is left as it is.
+    fn matmul_heads(
+        &self,
+        x: &Self::Buffer,
+        x_stride: usize,
+        rows: usize,
+        w: &Self::Weight,
+        out: &mut Self::Buffer,
+        out_stride: usize,
+    ) -> Result<()>;
+    /// Copies `width` numbers of each row: `dst[r * to.stride + to.at ..] = src[r * from.stride + from.at ..]`.
+    fn copy_columns(
+        &self,
+        src: &Self::Buffer,
+        from: Columns,
+        dst: &mut Self::Buffer,
+        to: Columns,
+        width: usize,
+        rows: usize,
     ) -> Result<()>;
     /// `dst[r * cols + c] += bias[c]`.
     fn add_bias(&self, dst: &mut Self::Buffer, bias: &Self::Buffer, rows: usize) -> Result<()>;

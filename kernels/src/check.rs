@@ -1,6 +1,6 @@
 //! Size checks that all backends share, and small tables that are part of an operation's definition.
 
-use crate::{Canvas, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
+use crate::{Canvas, Columns, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
 
 /// Fails unless `have >= want`.
 pub(crate) fn at_least(op: &'static str, name: &str, have: usize, want: usize) -> Result<()> {
@@ -62,6 +62,21 @@ pub(crate) fn heads(heads: usize, kv_heads: usize) -> Result<()> {
     Err(shape("attention", format!("{heads} query heads over {kv_heads} key heads")))
 }
 
+/// Number of vectors of `width` in a weight and bias of a layer norm.
+pub(crate) fn vectors(op: &'static str, weight: usize, bias: usize, width: usize) -> Result<usize> {
+    equal(op, "length of the bias", bias, weight)?;
+    if width == 0 || !weight.is_multiple_of(width) {
+        return Err(shape(op, format!("{weight} weights for vectors of {width}")));
+    }
+    Ok(weight / width)
+}
+
+/// Parts of rows that are copied.
+pub(crate) fn columns(from: Columns, to: Columns, width: usize) -> Result<()> {
+    at_least("copy_columns", "a row of the source", from.stride, from.at + width)?;
+    at_least("copy_columns", "a row of the target", to.stride, to.at + width)
+}
+
 /// A router's numbers.
 pub(crate) fn router(spec: &RouterSpec, outputs: usize) -> Result<()> {
     let all = spec.experts + spec.null_experts;
@@ -69,10 +84,53 @@ pub(crate) fn router(spec: &RouterSpec, outputs: usize) -> Result<()> {
     if spec.top_k == 0 || spec.top_k > all {
         return Err(shape("route", format!("top_k {} of {all} experts", spec.top_k)));
     }
-    match spec.selection_bias.len() {
-        0 => Ok(()),
-        n => equal("route", "length of selection_bias", n, all),
+    if !spec.selection_bias.is_empty() {
+        equal("route", "length of selection_bias", spec.selection_bias.len(), all)?;
     }
+    if spec.groups == 1 {
+        return Ok(());
+    }
+    let (groups, size) = (spec.groups, spec.experts / spec.groups.max(1));
+    let sound = spec.null_experts == 0 && groups > 0 && size >= 2 && size * groups == spec.experts;
+    if !sound || spec.top_groups == 0 || spec.top_groups > groups || spec.top_k > spec.top_groups * size {
+        let what = format!("{} of {groups} groups of {all} experts, top_k {}", spec.top_groups, spec.top_k);
+        return Err(shape("route", what));
+    }
+    Ok(())
+}
+
+/// Whether the group of each expert may be chosen from: writes the groups' scores to `scores` (one for each group) and returns the test.
+pub(crate) fn open_groups<'a, F: Fn(usize) -> f32>(
+    spec: &RouterSpec,
+    selection: F,
+    scores: &'a mut [f32],
+) -> impl Fn(usize) -> bool + use<'a, F> {
+    let (groups, top) = (spec.groups, spec.top_groups);
+    let size = (spec.experts / groups.max(1)).max(1);
+    if groups > 1 {
+        for (g, score) in scores.iter_mut().enumerate() {
+            let (mut first, mut second) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
+            for s in (g * size..(g + 1) * size).map(&selection) {
+                (first, second) = if s > first { (s, first) } else { (first, second.max(s)) };
+            }
+            *score = first + second;
+        }
+    }
+    let scores = &*scores;
+    move |expert| {
+        let g = expert / size;
+        groups <= 1 || scores.iter().enumerate().filter(|&(h, s)| *s > scores[g] || (*s == scores[g] && h < g)).count() < top
+    }
+}
+
+/// `x * Phi(x)`.
+pub(crate) fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + candle_core::cpu::erf::erf_f32(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// The limit of [`crate::Activation::Clip`].
+pub(crate) fn limit(limit: f32) -> Result<f32> {
+    if limit >= 0.0 { Ok(limit) } else { Err(shape("activate", format!("a limit of {limit}"))) }
 }
 
 /// A rotary spec's tables.

@@ -98,6 +98,13 @@ impl QuantRow {
     }
 }
 
+/// Quantises one row as [`QuantFormat::Int8`] does: appends its codes and the bytes of its f16 scales.
+pub fn quantise(row: &[f32], codes: &mut Vec<u8>, scales: &mut Vec<u8>) {
+    let row = QuantRow::quantise(row);
+    codes.extend(row.q.iter().map(|q| *q as u8));
+    scales.extend(row.scales.iter().flat_map(|s| s.to_le_bytes()));
+}
+
 fn bad(what: String) -> KernelError {
     KernelError::Shape { op: "weight", what }
 }

@@ -16,12 +16,12 @@ pub mod limits;
 mod reference;
 
 pub use backend::{
-    Activation, Backend, Canvas, DeviceSpec, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target,
+    Activation, Backend, Canvas, Columns, DeviceSpec, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target,
 };
 pub use candle_core as candle;
 pub use candle_nn;
 
 pub use cpu::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
 pub use error::KernelError;
-pub use host::{GROUP, HostTensor, HostType, QuantFormat};
+pub use host::{GROUP, HostTensor, HostType, QuantFormat, quantise};
 pub use reference::{Reference, ReferenceKv, ReferenceRouting, ReferenceWeight};

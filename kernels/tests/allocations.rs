@@ -48,6 +48,8 @@ fn a_step_allocates_nothing() {
         normalise: true,
         scale: 1.0,
         selection_bias: Vec::new(),
+        groups: 1,
+        top_groups: 1,
     };
     let rope = RopeSpec { rotation: Rotation::Half, inv_freq: vec![0.5; 8], axis: vec![0; 8], scale: 1.0 };
     let table = weight(&b, &[20, hidden], QuantFormat::Bf16);

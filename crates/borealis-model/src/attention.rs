@@ -1,9 +1,10 @@
-//! Grouped-query attention over the KV slab.
+//! Attention over the KV slab: grouped heads, with what families put between projection and rotation.
 
-use borealis_kernels::{Backend, RopeSpec, Span};
+use borealis_kernels::{Activation, Backend, RopeSpec, Span};
 
-use crate::config::Heads;
 use crate::error::Result;
+use crate::heads::{AttentionSpec, Heads, QkNorm};
+use crate::latent::Latent;
 use crate::load::Loader;
 use crate::scratch::LayerScratch;
 
@@ -21,28 +22,44 @@ pub(crate) struct Step<'a> {
     pub eps: f32,
 }
 
+/// Added under the square root of the layer norm of heads, whatever the configuration says (`ChameleonLayerNorm`).
+const LAYER_NORM_EPS: f32 = 1e-5;
+
+/// A linear map of a layer.
+pub(crate) struct Linear<B: Backend> {
+    pub weight: B::Weight,
+    pub bias: Option<B::Buffer>,
+}
+
+impl<B: Backend> Linear<B> {
+    /// Reads `<name>.weight` and, when wanted, `<name>.bias`.
+    pub fn load(loader: &Loader<'_, B>, name: &str, shape: [usize; 2], bias: bool) -> Result<Self> {
+        let weight = loader.matrix(&format!("{name}.weight"), &shape)?;
+        Ok(Self { weight, bias: loader.bias(bias, name, shape[0])? })
+    }
+
+    /// `out = x w^T + bias`, or `+=`.
+    pub fn forward(&self, b: &B, x: &B::Buffer, rows: usize, accumulate: bool, out: &mut B::Buffer) -> Result<()> {
+        b.matmul(x, rows, &self.weight, None, accumulate, out)?;
+        match &self.bias {
+            Some(bias) => Ok(b.add_bias(out, bias, rows)?),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The attention of one layer.
-pub(crate) struct Attention<B: Backend> {
-    heads: Heads,
-    q: B::Weight,
-    k: B::Weight,
-    v: B::Weight,
-    o: B::Weight,
-    qk_norm: Option<(B::Buffer, B::Buffer)>,
+pub(crate) enum Attention<B: Backend> {
+    Grouped(Box<Grouped<B>>),
+    Latent(Box<Latent<B>>),
 }
 
 impl<B: Backend> Attention<B> {
-    /// Reads `<prefix>.{q,k,v,o}_proj.weight` and the norms of a residual stream of `width`.
-    pub fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, heads: Heads) -> Result<Self> {
-        let matrix = |name: &str, shape: [usize; 2]| loader.matrix(&format!("{prefix}.{name}_proj.weight"), &shape);
-        let norm = |name: &str| loader.vector(&format!("{prefix}.{name}_norm.weight"), heads.dim);
-        Ok(Self {
-            heads,
-            q: matrix("q", [heads.query_width(), width])?,
-            k: matrix("k", [heads.kv_width(), width])?,
-            v: matrix("v", [heads.kv_width(), width])?,
-            o: matrix("o", [width, heads.query_width()])?,
-            qk_norm: if heads.qk_norm { Some((norm("q")?, norm("k")?)) } else { None },
+    /// Reads the tensors under `prefix` for a residual stream of `width`.
+    pub fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, spec: &AttentionSpec) -> Result<Self> {
+        Ok(match spec.latent {
+            Some(latent) => Self::Latent(Box::new(Latent::load(loader, prefix, width, spec, latent)?)),
+            None => Self::Grouped(Box::new(Grouped::load(loader, prefix, width, spec)?)),
         })
     }
 
@@ -55,25 +72,106 @@ impl<B: Backend> Attention<B> {
         kv: &mut B::Kv,
         hidden: &mut B::Buffer,
     ) -> Result<()> {
-        let Heads { query, kv: kv_heads, dim, .. } = self.heads;
-        b.matmul(&s.x, step.rows, &self.q, None, false, &mut s.q)?;
-        b.matmul(&s.x, step.rows, &self.k, None, false, &mut s.k)?;
-        b.matmul(&s.x, step.rows, &self.v, None, false, &mut s.v)?;
-        if let Some((q_norm, k_norm)) = &self.qk_norm {
-            b.rms_norm_in_place(&mut s.q, q_norm, step.eps, step.rows * query)?;
-            b.rms_norm_in_place(&mut s.k, k_norm, step.eps, step.rows * kv_heads)?;
+        match self {
+            Self::Grouped(a) => a.forward(b, step, s, kv, hidden),
+            Self::Latent(a) => a.forward(b, step, s, kv, hidden),
         }
-        b.rope(step.rope, &s.angles, step.rows, query, &mut s.q)?;
-        b.rope(step.rope, &s.angles, step.rows, kv_heads, &mut s.k)?;
-        b.store_kv(kv, &s.k, &s.v, step.slots)?;
-        let scale = 1.0 / (dim as f32).sqrt();
-        b.attention(&s.q, query, kv, step.spans, scale, &mut s.attended)?;
-        b.matmul(&s.attended, step.rows, &self.o, None, true, hidden)?;
-        Ok(())
     }
 
     /// Bytes of the weights.
     pub fn bytes(&self, b: &B) -> u64 {
-        [&self.q, &self.k, &self.v, &self.o].iter().map(|w| b.weight_bytes(w) as u64).sum()
+        let weights: Vec<&B::Weight> = match self {
+            Self::Grouped(a) => [&a.q, &a.k, &a.v, &a.o].iter().map(|l| &l.weight).collect(),
+            Self::Latent(a) => a.weights(),
+        };
+        weights.iter().map(|w| b.weight_bytes(w) as u64).sum()
+    }
+}
+
+/// Heads in groups that share keys and values.
+pub(crate) struct Grouped<B: Backend> {
+    heads: Heads,
+    scale: f32,
+    clip: Option<f32>,
+    q: Linear<B>,
+    k: Linear<B>,
+    v: Linear<B>,
+    o: Linear<B>,
+    /// Weights of the norms of queries and keys, and their biases for layer norms.
+    qk_norm: Option<[(B::Buffer, Option<B::Buffer>); 2]>,
+}
+
+impl<B: Backend> Grouped<B> {
+    fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, spec: &AttentionSpec) -> Result<Self> {
+        let heads = spec.heads;
+        let linear = |name: &str, shape| Linear::load(loader, &format!("{prefix}.{name}_proj"), shape, spec.bias);
+        let norm = |name: &str, n: usize| {
+            let name = format!("{prefix}.{name}_norm");
+            let value = |end: &str, shape: &[usize]| loader.buffer(&loader.values(&format!("{name}.{end}"), shape)?);
+            Ok::<_, crate::ModelError>(match heads.qk_norm {
+                QkNorm::None | QkNorm::Head => (value("weight", &[heads.dim])?, None),
+                QkNorm::Projection => (value("weight", &[n * heads.dim])?, None),
+                QkNorm::LayerNorm => (value("weight", &[n, heads.dim])?, Some(value("bias", &[n, heads.dim])?)),
+            })
+        };
+        Ok(Self {
+            heads,
+            scale: spec.scale,
+            clip: spec.clip,
+            q: linear("q", [heads.query_width(), width])?,
+            k: linear("k", [heads.kv_width(), width])?,
+            v: linear("v", [heads.kv_width(), width])?,
+            o: linear("o", [width, heads.query_width()])?,
+            qk_norm: match heads.qk_norm {
+                QkNorm::None => None,
+                _ => Some([norm("q", heads.query)?, norm("k", heads.kv)?]),
+            },
+        })
+    }
+
+    fn forward(
+        &self,
+        b: &B,
+        step: &Step<'_>,
+        s: &mut LayerScratch<B>,
+        kv: &mut B::Kv,
+        hidden: &mut B::Buffer,
+    ) -> Result<()> {
+        let Heads { query, kv: kv_heads, .. } = self.heads;
+        self.q.forward(b, &s.x, step.rows, false, &mut s.q)?;
+        self.k.forward(b, &s.x, step.rows, false, &mut s.k)?;
+        self.v.forward(b, &s.x, step.rows, false, &mut s.v)?;
+        if let Some([q_norm, k_norm]) = &self.qk_norm {
+            self.norm(b, step, q_norm, query, &mut s.q)?;
+            self.norm(b, step, k_norm, kv_heads, &mut s.k)?;
+        }
+        if let Some(limit) = self.clip {
+            b.activate(Activation::Clip(limit), &mut s.q, step.rows * self.heads.query_width())?;
+            b.activate(Activation::Clip(limit), &mut s.k, step.rows * self.heads.kv_width())?;
+            b.activate(Activation::Clip(limit), &mut s.v, step.rows * self.heads.kv_width())?;
+        }
+        b.rope(step.rope, &s.angles, step.rows, query, &mut s.q)?;
+        b.rope(step.rope, &s.angles, step.rows, kv_heads, &mut s.k)?;
+        b.store_kv(kv, &s.k, &s.v, step.slots)?;
+        b.attention(&s.q, query, kv, step.spans, self.scale, &mut s.attended)?;
+        self.o.forward(b, &s.attended, step.rows, true, hidden)
+    }
+
+    /// Norms `n` heads of each row.
+    fn norm(
+        &self,
+        b: &B,
+        step: &Step<'_>,
+        (weight, bias): &(B::Buffer, Option<B::Buffer>),
+        n: usize,
+        x: &mut B::Buffer,
+    ) -> Result<()> {
+        Ok(match (self.heads.qk_norm, bias) {
+            (QkNorm::LayerNorm, Some(bias)) => {
+                b.layer_norm_in_place(x, weight, bias, self.heads.dim, LAYER_NORM_EPS, step.rows)?;
+            }
+            (QkNorm::Projection, _) => b.rms_norm_in_place(x, weight, step.eps, step.rows)?,
+            _ => b.rms_norm_in_place(x, weight, step.eps, step.rows * n)?,
+        })
     }
 }

@@ -88,7 +88,7 @@ impl Batch {
                 Some(_) if spec.predict != Predict::One => {
                     return bad(format!("{} has several codes, ids cannot be restricted", spec.name));
                 }
-                Some((start, end)) if start >= end || end as usize > config.vocab_size => {
+                Some((start, end)) if start >= end || !in_head(config, spec, start, end) => {
                     return bad(format!("allowed ids {start}..{end} of {}", config.vocab_size));
                 }
                 _ => {}
@@ -155,5 +155,13 @@ impl Batch {
             )),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether the head that predicts a modality has rows for `start..end`.
+fn in_head(config: &ModelConfig, spec: &ModalitySpec, start: u32, end: u32) -> bool {
+    match spec.tables {
+        Some(_) => start >= spec.codes[0].start && end <= spec.codes[0].end(),
+        None => end as usize <= config.table_rows(),
     }
 }

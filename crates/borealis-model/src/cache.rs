@@ -33,9 +33,9 @@ pub struct KvCache<B: Backend> {
 impl<B: Backend> KvCache<B> {
     /// A cache of `slots` positions, with buffers for steps of up to `max_rows` rows (larger batches are computed in pieces).
     pub fn new(model: &Model<B>, slots: usize, max_rows: usize) -> Result<Self> {
-        let heads = model.config().heads;
+        let (heads, dim) = model.config().attention().cached();
         let layers = (0..model.config().num_hidden_layers)
-            .map(|_| Ok(model.backend().kv(slots.max(1), heads.kv, heads.dim)?))
+            .map(|_| Ok(model.backend().kv(slots.max(1), heads, dim)?))
             .collect::<Result<_>>()?;
         Ok(Self { layers, scratch: Scratch::new(model, max_rows.max(1))?, allocator: SlotAllocator::new(slots) })
     }

@@ -4,6 +4,7 @@ use borealis_kernels::{RouterSpec, Scoring};
 use borealis_weights::{Manifest, ModalitySpec, Node, Predict};
 
 use crate::error::Result;
+use crate::heads::{AttentionSpec, Heads, Latent, QkNorm};
 use crate::rope::Rope;
 
 /// Everything that the transformer's arithmetic depends on. Field names are the keys of `config.json`.
@@ -21,6 +22,16 @@ pub struct ModelConfig {
     pub num_hidden_layers: usize,
     /// Heads and their width.
     pub heads: Heads,
+    /// Keys and values are compressed (MLA); `None` = each head has its own.
+    pub latent: Option<Latent>,
+    /// The attention's projections have biases.
+    pub attention_bias: bool,
+    /// Queries, keys and values are clipped to plus and minus this.
+    pub clip_qkv: Option<f32>,
+    /// The norms of a layer stand behind attention and SwiGLU instead of before them.
+    pub swin_norm: bool,
+    /// The dense SwiGLU has biases.
+    pub mlp_bias: bool,
     /// Added under the square root of every norm.
     pub rms_norm_eps: f32,
     /// The head is the embedding table.
@@ -29,6 +40,8 @@ pub struct ModelConfig {
     pub experts: Option<Experts>,
     /// Leading layers with a dense SwiGLU.
     pub first_k_dense_replace: usize,
+    /// Further layers with a dense SwiGLU.
+    pub mlp_only_layers: Vec<usize>,
     /// Width of the dense SwiGLU.
     pub intermediate_size: usize,
     /// Rotary positions.
@@ -37,6 +50,8 @@ pub struct ModelConfig {
     pub row_kinds: usize,
     /// Length F of a row's features; 0 = none.
     pub row_features: usize,
+    /// A row's features are a vector of width H that is added as it is: what a tower made of a picture.
+    pub input_vectors: bool,
     /// The scene plan that conditions the rows of a block; `None` = the checkpoint has no such table.
     pub scene: Option<SceneRows>,
     /// What a row can hold and predict.
@@ -69,19 +84,6 @@ impl SceneRows {
     }
 }
 
-/// Attention heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads.
-    pub query: usize,
-    /// Key and value heads.
-    pub kv: usize,
-    /// Width of a head, D.
-    pub dim: usize,
-    /// Queries and keys are RMS-normed before the rotation.
-    pub qk_norm: bool,
-}
-
 /// The experts of a routed layer.
 #[derive(Debug, Clone)]
 pub struct Experts {
@@ -107,7 +109,7 @@ pub struct DepthConfig {
 }
 
 /// Largest width that a configuration may ask for: keeps sizes far from overflow.
-const WIDE: u32 = 1 << 20;
+pub(crate) const WIDE: u32 = 1 << 20;
 
 impl ModelConfig {
     /// Reads the transformer's keys of `config.json`; everything else comes typed from the manifest.
@@ -117,7 +119,8 @@ impl ModelConfig {
         let hidden_size = size("hidden_size", WIDE)?;
         let embedding_size = node.opt("embedding_size")?.map(|n| n.size(1, WIDE)).transpose()?;
         let num_hidden_layers = size("num_hidden_layers", 4096)?;
-        let heads = Heads::parse(&node, hidden_size, flag(&node, "qk_norm", false)?)?;
+        let latent = Latent::parse(&node)?;
+        let heads = Heads::parse(&node, hidden_size, QkNorm::parse(&node)?, latent)?;
         if let Some(n) = node.opt("hidden_act")? {
             n.choice(&[("silu", ())])?;
         }
@@ -126,10 +129,13 @@ impl ModelConfig {
             Some(_) => count(&node, "first_k_dense_replace", num_hidden_layers as u32)?,
             None => num_hidden_layers,
         };
-        let intermediate_size = match first_k_dense_replace {
+        let mlp_only_layers = layers(&node, num_hidden_layers)?;
+        let intermediate_size = match first_k_dense_replace + mlp_only_layers.len() {
             0 => 0,
             _ => size("intermediate_size", WIDE)?,
         };
+        let input_vectors = flag(&node, "input_vectors", false)?;
+        let row_features = manifest.row_features.as_ref().map_or(0, |f| f.len());
         let config = Self {
             vocab_size: size("vocab_size", 1 << 28)?,
             hidden_size,
@@ -137,14 +143,21 @@ impl ModelConfig {
             projections: embedding_size.is_some(),
             num_hidden_layers,
             heads,
+            latent,
+            attention_bias: flag(&node, "attention_bias", false)?,
+            clip_qkv: node.opt("clip_qkv")?.map(|n| n.number(1e-6, 1e6)).transpose()?.map(|v| v as f32),
+            swin_norm: flag(&node, "swin_norm", false)?,
+            mlp_bias: flag(&node, "mlp_bias", false)?,
             rms_norm_eps: node.opt("rms_norm_eps")?.map(|n| n.number(0.0, 1.0)).transpose()?.unwrap_or(1e-6) as f32,
             tie_word_embeddings: flag(&node, "tie_word_embeddings", false)?,
             experts,
             first_k_dense_replace,
+            mlp_only_layers,
             intermediate_size,
             rope: Rope::parse(&node.get("rope_parameters")?)?,
             row_kinds: manifest.row_kinds.len(),
-            row_features: manifest.row_features.as_ref().map_or(0, |f| f.len()),
+            row_features: if input_vectors { hidden_size } else { row_features },
+            input_vectors,
             scene: SceneRows::read(manifest),
             modalities: manifest.modalities.clone(),
             depth: node
@@ -153,7 +166,24 @@ impl ModelConfig {
                 .transpose()?,
         };
         config.check_modalities(&node)?;
+        config.check_parts(&node)?;
         Ok(config)
+    }
+
+    /// Refuses parts that are not computed together.
+    fn check_parts(&self, node: &Node<'_>) -> Result<()> {
+        let refuse = |key: &str, what: &str| -> Result<()> { Err(node.get(key)?.fail(what).into()) };
+        if self.input_vectors && node.opt("row_features")?.is_some() {
+            return refuse("input_vectors", "is for checkpoints without row_features");
+        }
+        if self.latent.is_some() && (self.clip_qkv.is_some() || self.heads.qk_norm != QkNorm::None) {
+            return refuse("kv_lora_rank", "excludes clip_qkv and qk_norm");
+        }
+        if self.experts.is_some() && (self.mlp_bias || self.swin_norm) {
+            let key = if self.mlp_bias { "mlp_bias" } else { "swin_norm" };
+            return refuse(key, "is for models without experts");
+        }
+        Ok(())
     }
 
     fn check_modalities(&self, node: &Node<'_>) -> Result<()> {
@@ -166,6 +196,10 @@ impl ModelConfig {
                     )
                     .into());
             }
+            if m.tables.is_some() && (self.projections || m.codes[0].start < self.table_rows() as u32) {
+                let what = "has ids and tables of its own: its ids must be the last ones, without embedding_size";
+                return Err(node.get("modalities")?.fail(format!("modality {} {what}", m.name)).into());
+            }
             if m.predict == Predict::Depth && self.depth.is_none() {
                 return Err(node
                     .missing("depth", format!("modality {} is predicted by a depth transformer", m.name))
@@ -177,7 +211,26 @@ impl ModelConfig {
 
     /// Whether layer `i` has experts.
     pub fn routed(&self, i: usize) -> Option<&Experts> {
-        self.experts.as_ref().filter(|_| i >= self.first_k_dense_replace)
+        self.experts.as_ref().filter(|_| i >= self.first_k_dense_replace && !self.mlp_only_layers.contains(&i))
+    }
+
+    /// Layers with experts.
+    pub fn routed_layers(&self) -> usize {
+        (0..self.num_hidden_layers).filter(|i| self.routed(*i).is_some()).count()
+    }
+
+    /// Rows of the common embedding table and head: the ids before those of modalities with tables of their own.
+    pub fn table_rows(&self) -> usize {
+        let own: usize = self.modalities.iter().filter(|m| m.tables.is_some()).map(|m| m.codes[0].size as usize).sum();
+        self.vocab_size.saturating_sub(own)
+    }
+
+    /// The attention of a layer.
+    pub(crate) fn attention(&self) -> AttentionSpec {
+        let plain = AttentionSpec { bias: self.attention_bias, clip: self.clip_qkv, ..AttentionSpec::plain(self.heads) };
+        let Some(l) = self.latent else { return plain };
+        let scale = ((l.nope + l.rope) as f64).powf(-0.5) * self.rope.score_factor();
+        AttentionSpec { latent: Some(l), scale: scale as f32, ..plain }
     }
 
     /// Index of the modality that gives the condition of modality `m`.
@@ -198,49 +251,8 @@ impl ModelConfig {
 
     /// Numbers of keys and values that one slot of the KV cache holds, over all layers.
     pub fn kv_numbers(&self) -> usize {
-        2 * self.num_hidden_layers * self.heads.kv * self.heads.dim
-    }
-}
-
-impl Heads {
-    fn parse(node: &Node<'_>, hidden: usize, qk_norm: bool) -> Result<Self> {
-        let query = node.get("num_attention_heads")?.size(1, 4096)?;
-        let kv = match node.opt("num_key_value_heads")? {
-            Some(n) => {
-                let kv = n.size(1, 4096)?;
-                if !query.is_multiple_of(kv) {
-                    return Err(n.fail(format!("must divide num_attention_heads, {query}")).into());
-                }
-                kv
-            }
-            None => query,
-        };
-        let dim = match node.opt("head_dim")? {
-            Some(n) => {
-                let dim = n.size(2, 4096)?;
-                if !dim.is_multiple_of(2) {
-                    return Err(n.fail("must be even").into());
-                }
-                dim
-            }
-            None if hidden.is_multiple_of(2 * query) => hidden / query,
-            None => {
-                return Err(node
-                    .missing("head_dim", format!("width {hidden} is no even multiple of {query} heads"))
-                    .into());
-            }
-        };
-        Ok(Self { query, kv, dim, qk_norm })
-    }
-
-    /// Width of the queries of a row.
-    pub fn query_width(&self) -> usize {
-        self.query * self.dim
-    }
-
-    /// Width of the keys of a row.
-    pub fn kv_width(&self) -> usize {
-        self.kv * self.dim
+        let (heads, dim) = self.attention().cached();
+        2 * self.num_hidden_layers * heads * dim
     }
 }
 
@@ -269,7 +281,10 @@ impl Experts {
             normalise: flag(node, "norm_topk_prob", true)?,
             scale: node.opt("routed_scaling_factor")?.map(|n| n.number(1e-6, 1e6)).transpose()?.unwrap_or(1.0) as f32,
             selection_bias: Vec::new(),
+            groups: count(node, "n_group", 1 << 16)?.max(1),
+            top_groups: count(node, "topk_group", 1 << 16)?.max(1),
         };
+        check_groups(node, &router)?;
         let selection_bias = flag(node, "router_selection_bias", false)?;
         Ok(Some(Self { router, selection_bias, inner, shared: inner * count(node, "n_shared_experts", 1 << 10)? }))
     }
@@ -280,8 +295,24 @@ impl Experts {
     }
 }
 
+/// Groups must be of one size, of at least two experts, and leave enough of them to choose from.
+fn check_groups(node: &Node<'_>, r: &RouterSpec) -> Result<()> {
+    if r.groups == 1 {
+        return Ok(());
+    }
+    let size = r.experts / r.groups;
+    if size < 2 || size * r.groups != r.experts || r.null_experts > 0 {
+        return Err(node.get("n_group")?.fail(format!("must divide the {} experts into groups of 2 or more", r.experts)).into());
+    }
+    if r.top_groups > r.groups || r.top_groups * size < r.top_k {
+        let what = format!("must be at most n_group, {}, and leave {} experts to choose", r.groups, r.top_k);
+        return Err(node.get("topk_group")?.fail(what).into());
+    }
+    Ok(())
+}
+
 impl DepthConfig {
-    fn parse(node: &Node<'_>, width: usize, qk_norm: bool) -> Result<Self> {
+    fn parse(node: &Node<'_>, width: usize, qk_norm: QkNorm) -> Result<Self> {
         node.only(&[
             "num_hidden_layers",
             "num_attention_heads",
@@ -291,10 +322,22 @@ impl DepthConfig {
         ])?;
         Ok(Self {
             num_hidden_layers: node.get("num_hidden_layers")?.size(1, 256)?,
-            heads: Heads::parse(node, width, qk_norm)?,
+            heads: Heads::parse(node, width, qk_norm, None)?,
             intermediate_size: node.get("intermediate_size")?.size(1, WIDE)?,
         })
     }
+}
+
+/// `mlp_only_layers`: layers of the model, without those twice.
+fn layers(node: &Node<'_>, all: usize) -> Result<Vec<usize>> {
+    let Some(list) = node.opt("mlp_only_layers")? else { return Ok(Vec::new()) };
+    let mut layers = Vec::new();
+    for n in list.list(4096)? {
+        layers.push(n.size(0, all as u32 - 1)?);
+    }
+    layers.sort_unstable();
+    layers.dedup();
+    Ok(layers)
 }
 
 fn flag(node: &Node<'_>, key: &str, default: bool) -> Result<bool> {

@@ -40,11 +40,8 @@ impl Summary {
     /// Sizes of a checkpoint that is not loaded.
     pub fn of(c: &ModelConfig, tensors: &TensorSet) -> Self {
         let mut stored: Vec<(String, u64)> = Vec::new();
-        for name in tensors.names() {
-            // A name that the set lists is always there.
-            let Ok(t) = tensors.get(name) else { continue };
-            let (dtype, bytes) =
-                (format!("{:?}", t.dtype).to_lowercase(), (t.data.len() + t.scales.map_or(0, |s| s.0.len())) as u64);
+        for (_, dtype, _, bytes) in tensors.stored() {
+            let dtype = format!("{dtype:?}").to_lowercase();
             match stored.iter_mut().find(|(d, _)| *d == dtype) {
                 Some((_, sum)) => *sum += bytes,
                 None => stored.push((dtype, bytes)),
@@ -58,11 +55,11 @@ impl Summary {
         let all = tensor_names(c).iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
         let idle = c.experts.as_ref().map_or(0, |e| {
             let unused = e.router.experts.saturating_sub(e.router.top_k);
-            (c.num_hidden_layers - c.first_k_dense_replace) * unused * 3 * e.inner * c.hidden_size
+            c.routed_layers() * unused * 3 * e.inner * c.hidden_size
         });
         let most_codes = c.modalities.iter().map(|m| m.row_codes()).max().unwrap_or(1);
         // A tied table is the head too, and then all of it is used.
-        let rows = if c.tie_word_embeddings { 0 } else { c.vocab_size.saturating_sub(most_codes) };
+        let rows = if c.tie_word_embeddings { 0 } else { c.table_rows().saturating_sub(most_codes) };
         let active = all - (idle + rows * c.embedding_size) as u64;
         let kv_bytes_per_position = 4 * c.kv_numbers() as u64;
         Self {
@@ -74,6 +71,15 @@ impl Summary {
             fused: Vec::new(),
         }
     }
+}
+
+/// Multiply-adds of one row in the projections of one layer's attention.
+fn projections(c: &ModelConfig) -> usize {
+    let (h, heads) = (c.hidden_size, c.heads.query);
+    let Some(l) = c.latent else { return 2 * (c.heads.query_width() + c.heads.kv_width()) * h };
+    let queries = heads * (l.nope + l.rope);
+    let q = l.q_rank.map_or(h * queries, |rank| rank * (h + queries));
+    q + h * (l.kv_rank + l.rope) + heads * l.kv_rank * (l.nope + l.value) + heads * l.value * h
 }
 
 /// Expected number of different experts among E that `rows` rows with K choices each touch.
@@ -99,7 +105,7 @@ impl<B: Backend> Model<B> {
         let (c, b) = (&self.config, &self.backend);
         let rows = batch.rows.len() as f64;
         let h = c.hidden_size as f64;
-        let attention = (2 * (c.heads.query_width() + c.heads.kv_width())) as f64 * h;
+        let attention = projections(c) as f64;
         for (i, layer) in self.layers.iter().enumerate() {
             let (always, expert) = layer.mlp.bytes(b);
             cost.weight_bytes += (layer.attention.bytes(b) + always) as f64;
@@ -121,8 +127,8 @@ impl<B: Backend> Model<B> {
     fn add_ends(&self, batch: &Batch, cost: &mut StepCost) {
         let (c, b) = (&self.config, &self.backend);
         let bytes = |w: &Option<B::Weight>| w.as_ref().map_or(0.0, |w| b.weight_bytes(w) as f64);
-        let table_row = b.weight_bytes(&self.embed_tokens) as f64 / c.vocab_size as f64;
-        let head_row = b.weight_bytes(self.head_weight()) as f64 / c.vocab_size as f64;
+        let table_row = b.weight_bytes(&self.embed_tokens) as f64 / c.table_rows() as f64;
+        let head_row = b.weight_bytes(self.head_weight()) as f64 / c.table_rows() as f64;
         if batch.rows.iter().any(|r| r.features.is_some()) {
             cost.weight_bytes += bytes(&self.in_features);
             cost.multiply_adds += (batch.rows.len() * c.row_features * c.hidden_size) as f64;
@@ -163,7 +169,8 @@ impl<B: Backend> Model<B> {
         let mut ranges: Vec<(u32, u32)> =
             batch.rows.iter().flat_map(|r| [r.sees.prefix, r.sees.recent]).filter(|r| r.0 < r.1).collect();
         let pairs: f64 = ranges.iter().map(|(start, end)| f64::from(end - start)).sum();
-        cost.multiply_adds += pairs * (2 * c.heads.query_width() * c.num_hidden_layers) as f64;
+        let (_, dim) = c.attention().cached();
+        cost.multiply_adds += pairs * (2 * c.heads.query * dim * c.num_hidden_layers) as f64;
         ranges.sort_unstable();
         let (mut seen, mut reached) = (0.0, 0);
         for (start, end) in ranges {
@@ -189,6 +196,7 @@ impl<B: Backend> Model<B> {
         bytes += self.layers.iter().map(|l| layer(l, experts)).sum::<u64>();
         for m in &self.modalities {
             bytes += some(&m.in_proj) + some(&m.out_proj) + some(&m.copy_gate);
+            bytes += m.tables.as_ref().map_or(0, |t| t.bytes(b).0 + t.bytes(b).1);
             bytes += m.depth.iter().flat_map(|d| &d.layers).map(|l| layer(l, 0)).sum::<u64>();
         }
         let fused = b.fused().iter().map(|s| s.to_string()).collect();

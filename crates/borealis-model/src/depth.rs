@@ -11,6 +11,7 @@ use crate::batch::{Batch, Logits};
 use crate::cache::KvCache;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
+use crate::heads::AttentionSpec;
 use crate::layer::Layer;
 use crate::load::Loader;
 use crate::model::Model;
@@ -60,7 +61,7 @@ impl<B: Backend> DepthScratch<B> {
             vectors: b.alloc(rows * c.embedding_size)?,
             hidden: b.alloc(rows * c.embedding_size)?,
             kv: depth.layers.iter().map(|_| Ok(b.kv(rows * codes, d.heads.kv, d.heads.dim)?)).collect::<Result<_>>()?,
-            layer: LayerScratch::new(b, rows, c.embedding_size, d.heads, d.intermediate_size, 1)?,
+            layer: LayerScratch::new(b, rows, c.embedding_size, &AttentionSpec::plain(d.heads), d.intermediate_size, 1, false)?,
             queries: Vec::new(),
             code: 0,
         }))
@@ -71,7 +72,7 @@ impl<B: Backend> DepthScratch<B> {
         let Some(d) = c.depth.filter(|_| c.modalities[m].predict == Predict::Depth) else { return 0 };
         let spec = &c.modalities[m];
         let kv = 2 * spec.codes.len() * d.num_hidden_layers * d.heads.kv_width();
-        let layer = LayerScratch::<B>::numbers(c.embedding_size, d.heads, d.intermediate_size);
+        let layer = LayerScratch::<B>::numbers(c.embedding_size, &AttentionSpec::plain(d.heads), d.intermediate_size);
         rows * spec.slots * (2 * c.embedding_size + kv + layer)
     }
 }

@@ -111,8 +111,10 @@ impl<B: Backend> Model<B> {
 
     fn push_ids(&self, batch: &Batch, m: usize, start: Option<usize>, ids: &mut Vec<u32>) {
         let n = self.config.row_codes(m);
+        // Ids with a table of their own are counted from its first row.
+        let first = self.modalities[m].tables.as_ref().map_or(0, |t| t.start);
         match start {
-            Some(at) => ids.extend_from_slice(&batch.codes[at..at + n]),
+            Some(at) => ids.extend(batch.codes[at..at + n].iter().map(|id| id - first)),
             None => ids.extend(std::iter::repeat_n(NONE, n)),
         }
     }
@@ -126,7 +128,10 @@ impl<B: Backend> Model<B> {
                 self.backend.embed(&self.embed_tokens, &s.host.ids, codes, &mut s.embedded)?;
                 self.backend.matmul(&s.embedded, rows, in_proj, None, false, out)?;
             }
-            None => self.backend.embed(&self.embed_tokens, &s.host.ids, codes, out)?,
+            None => {
+                let table = self.modalities[m].tables.as_ref().map_or(&self.embed_tokens, |t| &t.embedding);
+                self.backend.embed(table, &s.host.ids, codes, out)?;
+            }
         }
         Ok(())
     }
@@ -142,7 +147,7 @@ impl<B: Backend> Model<B> {
 
     fn add_features(&self, batch: &Batch, piece: &[Row], s: &mut Scratch<B>) -> Result<()> {
         let f = self.config.row_features;
-        if let Some(in_features) = self.in_features.as_ref().filter(|_| piece.iter().any(|r| r.features.is_some())) {
+        if f > 0 && piece.iter().any(|r| r.features.is_some()) {
             s.host.features.clear();
             for row in piece {
                 match row.features {
@@ -151,7 +156,12 @@ impl<B: Backend> Model<B> {
                 }
             }
             self.backend.write(&mut s.features, 0, &s.host.features)?;
-            self.backend.matmul(&s.features, piece.len(), in_features, None, true, &mut s.hidden)?;
+            match &self.in_features {
+                Some(in_features) => {
+                    self.backend.matmul(&s.features, piece.len(), in_features, None, true, &mut s.hidden)?;
+                }
+                None => self.backend.add(&mut s.hidden, &s.features, piece.len() * f)?,
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::config::ModelConfig;
 use crate::cost::{StepCost, Summary};
 use crate::error::{ModelError, Result};
 use crate::model::{Model, Trace};
+use crate::names::tensor_names;
 
 /// A model with its KV cache, on some device.
 ///
@@ -145,6 +146,13 @@ pub fn default_threads(checkpoint: &Checkpoint) -> Result<usize> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let paying = 1 + checkpoint.tensors("")?.bytes() / THREAD_BYTES;
     Ok(cores.min(usize::try_from(paying).unwrap_or(cores)))
+}
+
+/// Refuses a checkpoint whose configuration is not understood or whose tensors do not fit it. Reads no tensor: fast, whatever its size.
+pub fn check(checkpoint: &Checkpoint) -> Result<ModelConfig> {
+    let config = ModelConfig::new(checkpoint.manifest())?;
+    checkpoint.tensors("")?.check(&tensor_names(&config))?;
+    Ok(config)
 }
 
 /// Loads a checkpoint on the device that the user asked for: the only place that chooses a backend. `threads` is for the CPU

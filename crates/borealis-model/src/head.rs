@@ -87,31 +87,35 @@ impl<B: Backend> Model<B> {
             self.begin_depth(batch, chunk, s)?;
             return self.depth_logits(m, s, out, chunk);
         }
-        let vectors = match &self.modalities[m].out_proj {
-            Some(out_proj) => {
+        let tables = self.modalities[m].tables.as_ref();
+        let vectors = match (&self.modalities[m].out_proj, tables) {
+            (Some(out_proj), _) => {
                 b.matmul(&s.layer.x, n, out_proj, None, false, &mut s.vectors)?;
                 &s.vectors
             }
-            None => &s.layer.x,
+            (None, Some(tables)) => {
+                tables.project(b, &s.layer.x, n, &mut s.vectors)?;
+                &s.vectors
+            }
+            (None, None) => &s.layer.x,
         };
+        let (head, first) = tables.map_or((self.head_weight(), 0), |t| (&t.out, t.start as usize));
         let slots = c.modalities[m].slots;
         let width = slot_width(c, &batch.queries[chunk[0]]);
         let mut done = 0;
         for (start, end) in runs(ranges(c, &batch.queries[chunk[0]])) {
             let size = (end - start) as usize;
-            b.matmul(
-                vectors,
-                n * slots,
-                self.head_weight(),
-                Some((start as usize, end as usize)),
-                false,
-                &mut s.logits,
-            )?;
+            let rows = (start as usize - first, end as usize - first);
+            b.matmul(vectors, n * slots, head, Some(rows), false, &mut s.logits)?;
             s.host.logits.resize(n * slots * size, 0.0);
             b.read(&s.logits, 0, &mut s.host.logits)?;
             for (row, values) in s.host.logits.chunks_exact(size).enumerate() {
                 let at = out.offsets[chunk[row / slots]] + row % slots * width + done;
-                out.values[at..at + size].copy_from_slice(values);
+                let to = &mut out.values[at..at + size];
+                to.copy_from_slice(values);
+                if let Some(t) = tables {
+                    to.iter_mut().zip(&t.out_bias[rows.0..rows.1]).for_each(|(v, bias)| *v += bias);
+                }
             }
             done += size;
         }

@@ -1,7 +1,7 @@
 //! From canonical tensors to weights on a device.
 
 use borealis_kernels::{Backend, HostTensor, HostType, QuantFormat};
-use borealis_weights::{TensorSet, WeightsError};
+use borealis_weights::{Tensor, TensorSet, WeightsError};
 
 use crate::error::Result;
 
@@ -15,10 +15,7 @@ pub(crate) struct Loader<'a, B: Backend> {
 impl<B: Backend> Loader<'_, B> {
     /// A norm or a bias: f32 whatever the format.
     pub fn vector(&self, name: &str, len: usize) -> Result<B::Buffer> {
-        let values = self.values(name, &[len])?;
-        let mut buffer = self.backend.alloc(len)?;
-        self.backend.write(&mut buffer, 0, &values)?;
-        Ok(buffer)
+        self.buffer(&self.values(name, &[len])?)
     }
 
     /// A small tensor as host numbers.
@@ -29,24 +26,24 @@ impl<B: Backend> Loader<'_, B> {
 
     /// A matrix `[out, in]` or a stack `[E, out, in]` in the loader's format.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<B::Weight> {
-        Ok(self.backend.weight(&self.finite(name, shape)?, self.format)?)
+        Ok(self.backend.weight(&self.finite(name, shape)?.host(), self.format)?)
     }
 
     /// A matrix in f32: routers and small tables, where rounding changes choices.
     pub fn exact(&self, name: &str, shape: &[usize]) -> Result<B::Weight> {
-        Ok(self.backend.weight(&self.finite(name, shape)?, QuantFormat::F32)?)
+        Ok(self.backend.weight(&self.finite(name, shape)?.host(), QuantFormat::F32)?)
     }
 
     /// A tensor of this shape without NaN and infinities: one of them would make every logit NaN.
-    fn finite(&self, name: &str, shape: &[usize]) -> Result<HostTensor<'_>> {
+    fn finite(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
         let tensor = self.tensors.expect(name, shape)?;
         let halves = |bytes: &[u8], exponent: u16| {
             bytes.as_chunks::<2>().0.iter().all(|b| u16::from_le_bytes(*b) & exponent != exponent)
         };
         let finite = match tensor.dtype {
             HostType::F32 => tensor.data.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
-            HostType::F16 => halves(tensor.data, 0x7C00),
-            HostType::Bf16 => halves(tensor.data, 0x7F80),
+            HostType::F16 => halves(&tensor.data, 0x7C00),
+            HostType::Bf16 => halves(&tensor.data, 0x7F80),
             HostType::I8 => tensor.scales.is_none_or(|(scales, _)| halves(scales, 0x7C00)),
         };
         if finite {
@@ -64,12 +61,37 @@ impl<B: Backend> Loader<'_, B> {
         if same {
             let scales = a.scales.zip(b.scales).map(|((x, group), (y, _))| ([x, y].concat(), group));
             let scales = scales.as_ref().map(|(bytes, group)| (bytes.as_slice(), *group));
-            let tensor = HostTensor { dtype: a.dtype, shape: &shape, data: &[a.data, b.data].concat(), scales };
+            let tensor = HostTensor { dtype: a.dtype, shape: &shape, data: &[&*a.data, &*b.data].concat(), scales };
             return Ok(self.backend.weight(&tensor, self.format)?);
         }
-        let values = [self.tensors.to_f32(first)?, self.tensors.to_f32(second)?].concat();
+        self.made(&[self.tensors.to_f32(first)?, self.tensors.to_f32(second)?].concat(), &shape)
+    }
+
+    /// A matrix or a stack of these numbers, in the loader's format.
+    pub fn made(&self, values: &[f32], shape: &[usize]) -> Result<B::Weight> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let tensor = HostTensor { dtype: HostType::F32, shape: &shape, data: &bytes, scales: None };
+        let tensor = HostTensor { dtype: HostType::F32, shape, data: &bytes, scales: None };
         Ok(self.backend.weight(&tensor, self.format)?)
+    }
+
+    /// The bias beside a matrix, when there shall be one.
+    pub fn bias(&self, wanted: bool, name: &str, len: usize) -> Result<Option<B::Buffer>> {
+        wanted.then(|| self.vector(&format!("{name}.bias"), len)).transpose()
+    }
+
+    /// Two biases, one behind the other.
+    pub fn stacked_bias(&self, wanted: bool, first: &str, second: &str, len: usize) -> Result<Option<B::Buffer>> {
+        if !wanted {
+            return Ok(None);
+        }
+        let value = |name: &str| self.values(&format!("{name}.bias"), &[len]);
+        self.buffer(&[value(first)?, value(second)?].concat()).map(Some)
+    }
+
+    /// These numbers on the device.
+    pub fn buffer(&self, values: &[f32]) -> Result<B::Buffer> {
+        let mut buffer = self.backend.alloc(values.len())?;
+        self.backend.write(&mut buffer, 0, values)?;
+        Ok(buffer)
     }
 }

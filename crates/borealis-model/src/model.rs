@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::layer::Layer;
 use crate::load::Loader;
 use crate::names::tensor_names;
+use crate::tables::OwnTables;
 use crate::{head, pieces};
 
 /// The projections of one modality.
@@ -20,6 +21,7 @@ pub(crate) struct ModalityWeights<B: Backend> {
     pub out_proj: Option<B::Weight>,
     pub copy_gate: Option<B::Weight>,
     pub depth: Option<Depth<B>>,
+    pub tables: Option<OwnTables<B>>,
 }
 
 /// A transformer on a device. Shared between threads and sequences: all state of a request is in the [`KvCache`] that is handed in.
@@ -55,7 +57,7 @@ impl<B: Backend> Model<B> {
         tensors.check(&tensor_names(&config))?;
         let loader = Loader { backend: &backend, tensors, format };
         let c = &config;
-        let (h, de, v) = (c.hidden_size, c.embedding_size, c.vocab_size);
+        let (h, de, v) = (c.hidden_size, c.embedding_size, c.table_rows());
         let optional =
             |wanted: bool, name: &str, shape: [usize; 2]| wanted.then(|| loader.exact(name, &shape)).transpose();
         let model = Self {
@@ -63,11 +65,11 @@ impl<B: Backend> Model<B> {
             lm_head: (!c.tie_word_embeddings).then(|| loader.matrix("lm_head.weight", &[v, de])).transpose()?,
             row_kinds: optional(c.row_kinds > 0, "model.row_kinds.weight", [c.row_kinds, h])?,
             scene_rows: c.scene.map(|s| loader.exact("model.scene_rows.weight", &[s.size as usize, h])).transpose()?,
-            in_features: optional(c.row_features > 0, "model.in_features.weight", [h, c.row_features])?,
+            in_features: optional(c.row_features > 0 && !c.input_vectors, "model.in_features.weight", [h, c.row_features])?,
             modalities: (0..c.modalities.len()).map(|m| Self::load_modality(&loader, c, m)).collect::<Result<_>>()?,
             layers: (0..c.num_hidden_layers).map(|i| Layer::load(&loader, i, c)).collect::<Result<_>>()?,
             norm: loader.vector("model.norm.weight", h)?,
-            rope: c.rope.spec(c.heads.dim),
+            rope: c.rope.spec(c.attention().rotated()),
             format,
             config,
             backend,
@@ -93,6 +95,7 @@ impl<B: Backend> Model<B> {
                 Predict::Depth => Depth::load(loader, &format!("{prefix}.depth"), c)?,
                 _ => None,
             },
+            tables: spec.tables.map(|t| OwnTables::load(loader, &prefix, spec, t, h)).transpose()?,
         })
     }
 

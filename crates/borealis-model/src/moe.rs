@@ -2,6 +2,7 @@
 
 use borealis_kernels::{Backend, RouterSpec};
 
+use crate::attention::Linear;
 use crate::config::Experts;
 use crate::error::Result;
 use crate::load::Loader;
@@ -10,17 +11,20 @@ use crate::scratch::LayerScratch;
 /// `down(silu(gate(x)) * up(x))` with gate and up stacked into one matrix.
 pub(crate) struct SwiGlu<B: Backend> {
     gate_up: B::Weight,
-    down: B::Weight,
+    gate_up_bias: Option<B::Buffer>,
+    down: Linear<B>,
     inner: usize,
 }
 
 impl<B: Backend> SwiGlu<B> {
-    /// Reads `<prefix>.{gate,up,down}_proj.weight`.
-    pub fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, inner: usize) -> Result<Self> {
-        let name = |part: &str| format!("{prefix}.{part}_proj.weight");
+    /// Reads `<prefix>.{gate,up,down}_proj.weight`, and their biases when wanted.
+    pub fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, inner: usize, bias: bool) -> Result<Self> {
+        let name = |part: &str| format!("{prefix}.{part}_proj");
+        let weight = |part: &str| format!("{prefix}.{part}_proj.weight");
         Ok(Self {
-            gate_up: loader.stacked(&name("gate"), &name("up"), [inner, width])?,
-            down: loader.matrix(&name("down"), &[width, inner])?,
+            gate_up: loader.stacked(&weight("gate"), &weight("up"), [inner, width])?,
+            gate_up_bias: loader.stacked_bias(bias, &name("gate"), &name("up"), inner)?,
+            down: Linear::load(loader, &name("down"), [width, inner], bias)?,
             inner,
         })
     }
@@ -28,14 +32,16 @@ impl<B: Backend> SwiGlu<B> {
     /// Adds the result for `s.x` to `hidden`.
     pub fn forward(&self, b: &B, rows: usize, s: &mut LayerScratch<B>, hidden: &mut B::Buffer) -> Result<()> {
         b.matmul(&s.x, rows, &self.gate_up, None, false, &mut s.gate_up)?;
+        if let Some(bias) = &self.gate_up_bias {
+            b.add_bias(&mut s.gate_up, bias, rows)?;
+        }
         b.swiglu(&s.gate_up, rows, self.inner, &mut s.inner)?;
-        b.matmul(&s.inner, rows, &self.down, None, true, hidden)?;
-        Ok(())
+        self.down.forward(b, &s.inner, rows, true, hidden)
     }
 
     /// Bytes of the weights.
     pub fn bytes(&self, b: &B) -> u64 {
-        (b.weight_bytes(&self.gate_up) + b.weight_bytes(&self.down)) as u64
+        (b.weight_bytes(&self.gate_up) + b.weight_bytes(&self.down.weight)) as u64
     }
 }
 
@@ -92,7 +98,7 @@ impl<B: Backend> Mlp<B> {
     pub fn load_routed(loader: &Loader<'_, B>, prefix: &str, width: usize, experts: &Experts) -> Result<Self> {
         let shared = match experts.shared {
             0 => None,
-            inner => Some(SwiGlu::load(loader, &format!("{prefix}.shared_experts"), width, inner)?),
+            inner => Some(SwiGlu::load(loader, &format!("{prefix}.shared_experts"), width, inner, false)?),
         };
         Ok(Self::Routed {
             router: Router::load(loader, &format!("{prefix}.gate"), width, experts)?,

@@ -2,9 +2,11 @@
 
 use borealis_kernels::{Backend, Span};
 
-use crate::config::{Heads, ModelConfig};
+use crate::config::ModelConfig;
 use crate::depth::DepthScratch;
 use crate::error::Result;
+use crate::heads::AttentionSpec;
+use crate::latent::LatentScratch;
 use crate::model::Model;
 
 /// Buffers that a layer uses.
@@ -27,27 +29,45 @@ pub(crate) struct LayerScratch<B: Backend> {
     pub inner: B::Buffer,
     /// Chosen experts.
     pub routing: B::Routing,
+    /// What compressed attention needs.
+    pub latent: Option<LatentScratch<B>>,
+    /// `[rows, width]` before a norm that stands behind its part, and as many zeros.
+    pub behind: Option<(B::Buffer, Vec<f32>)>,
 }
 
 impl<B: Backend> LayerScratch<B> {
-    pub fn new(b: &B, rows: usize, width: usize, heads: Heads, inner: usize, top_k: usize) -> Result<Self> {
+    pub fn new(
+        b: &B,
+        rows: usize,
+        width: usize,
+        spec: &AttentionSpec,
+        inner: usize,
+        top_k: usize,
+        norms_after: bool,
+    ) -> Result<Self> {
         let buffer = |n: usize| b.alloc(rows * n.max(1));
+        let (kv_heads, dim) = spec.cached();
+        let (query, kv) = (spec.heads.query * dim, kv_heads * dim);
         Ok(Self {
             x: buffer(width)?,
-            q: buffer(heads.query_width())?,
-            k: buffer(heads.kv_width())?,
-            v: buffer(heads.kv_width())?,
-            attended: buffer(heads.query_width())?,
-            angles: buffer(heads.dim)?,
+            q: buffer(query)?,
+            k: buffer(kv)?,
+            v: buffer(kv)?,
+            attended: buffer(query)?,
+            angles: buffer(spec.rotated())?,
             gate_up: buffer(2 * inner)?,
             inner: buffer(inner)?,
             routing: b.routing(rows, top_k.max(1))?,
+            latent: LatentScratch::new(b, rows, spec)?,
+            behind: if norms_after { Some((buffer(width)?, vec![0.0; rows * width])) } else { None },
         })
     }
 
     /// Numbers for each row.
-    pub fn numbers(width: usize, heads: Heads, inner: usize) -> usize {
-        width + 2 * heads.query_width() + 2 * heads.kv_width() + heads.dim + 3 * inner
+    pub fn numbers(width: usize, spec: &AttentionSpec, inner: usize) -> usize {
+        let (kv_heads, dim) = spec.cached();
+        let heads = 2 * (spec.heads.query + kv_heads) * dim + spec.rotated();
+        width + heads + 3 * inner + LatentScratch::<B>::numbers(spec)
     }
 }
 
@@ -105,7 +125,10 @@ impl Widths {
         let widest = |f: &dyn Fn(usize) -> usize| (0..c.modalities.len()).map(f).max().unwrap_or(1).max(1);
         let shared = c.experts.as_ref().map_or(0, |e| e.shared);
         Self {
-            slots: widest(&|m| c.modalities[m].slots) * c.embedding_size,
+            slots: widest(&|m| {
+                let head = c.modalities[m].tables.map_or(0, |t| t.projection_size);
+                head.max(c.modalities[m].slots * c.embedding_size)
+            }),
             gates: widest(&|m| if c.modalities[m].copy_gate { c.row_codes(m) } else { 1 }),
             logits: widest(&|m| {
                 c.modalities[m].slots * c.modalities[m].codes.iter().map(|r| r.size as usize).sum::<usize>()
@@ -136,7 +159,7 @@ impl<B: Backend> Scratch<B> {
             projected: b.alloc((rows + 1) * c.hidden_size)?,
             gathered: b.alloc(rows * c.hidden_size)?,
             features: b.alloc((rows * c.row_features).max(1))?,
-            layer: LayerScratch::new(b, rows, c.hidden_size, c.heads, w.inner, top_k)?,
+            layer: LayerScratch::new(b, rows, c.hidden_size, &c.attention(), w.inner, top_k, c.swin_norm)?,
             vectors: b.alloc(rows * w.slots)?,
             gates: b.alloc(rows * w.gates)?,
             logits: b.alloc(logits_len)?,
@@ -149,7 +172,8 @@ impl<B: Backend> Scratch<B> {
     /// Bytes of [`Scratch::new`] on the device.
     pub fn bytes(c: &ModelConfig, rows: usize) -> u64 {
         let w = Widths::new(c);
-        let layer = LayerScratch::<B>::numbers(c.hidden_size, c.heads, w.inner);
+        let behind = if c.swin_norm { 2 * c.hidden_size } else { 0 };
+        let layer = LayerScratch::<B>::numbers(c.hidden_size, &c.attention(), w.inner) + behind;
         let row = 3 * c.hidden_size + 2 * w.slots + c.row_features + layer + w.gates;
         let depth: usize = (0..c.modalities.len()).map(|m| DepthScratch::<B>::numbers(c, m, rows)).sum();
         4 * ((rows + 1) * row + w.logits_len(c, rows) + depth) as u64

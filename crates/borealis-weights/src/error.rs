@@ -31,6 +31,20 @@ pub enum WeightsError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The system could not write a file.
+    #[error("cannot write {file}: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// There is something where a checkpoint would be written.
+    #[error("{}: is there already: give a new folder", .path.display())]
+    Exists {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file that is not a plain file inside the folder.
     #[error("{file}: {problem}: a checkpoint's files must be plain files inside its folder")]
     Outside {

@@ -14,7 +14,8 @@ const MAX_RANK: usize = 6;
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub name: String,
-    pub dtype: HostType,
+    /// Its type, or the name of one that is not read.
+    pub dtype: std::result::Result<HostType, String>,
     pub shape: Vec<usize>,
     /// Bytes in the file (not in the data section).
     pub range: Range<usize>,
@@ -49,8 +50,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Vec<Raw>> {
     let mut raws = Vec::with_capacity(metadata.tensors().len());
     for (name, info) in metadata.tensors() {
         let bad = |problem: String| WeightsError::Tensor { file: file.into(), tensor: name.clone(), problem };
-        let dtype =
-            host_type(info.dtype).ok_or_else(|| bad(format!("has type {}: use F32, F16, BF16 or I8", info.dtype)))?;
+        let dtype = host_type(info.dtype).ok_or_else(|| info.dtype.to_string());
         if info.shape.len() > MAX_RANK || info.shape.contains(&0) {
             return Err(bad(format!("has shape {:?}: use 0 to {MAX_RANK} axes of at least 1", info.shape)));
         }

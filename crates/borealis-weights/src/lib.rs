@@ -16,26 +16,35 @@
 //! ```
 
 mod checkpoint;
+mod component;
+mod convert;
 mod error;
+mod foreign;
 mod header;
 mod index;
 mod json;
 mod manifest;
+mod names;
 mod nearest;
+mod shards;
 mod storage;
 mod tensors;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use checkpoint::Checkpoint;
+pub use component::Component;
+pub use convert::{Converted, Target, convert, plan as plan_conversion};
 pub use error::WeightsError;
+pub use foreign::{FAMILIES, Family};
 pub use json::{Node, parse_json};
 pub use manifest::{
-    CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, PlanKind,
-    Predict, PresetSpec, Quantization, SamplingSpec, Scene, Segment,
+    CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, ObjectFrame, PlanKind,
+    Predict, PresetSpec, Quantization, SamplingSpec, Scene, Segment, Tables,
 };
+pub use names::{NameMap, Piece, Rule};
 pub use nearest::nearest;
-pub use tensors::TensorSet;
+pub use tensors::{Tensor, TensorSet};
 
 /// Result of everything here.
 pub type Result<T> = std::result::Result<T, WeightsError>;

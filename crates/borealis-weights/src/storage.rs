@@ -14,8 +14,8 @@ pub(crate) type Embedded = &'static [(&'static str, &'static [u8])];
 /// Origin of a checkpoint's files.
 #[derive(Debug)]
 pub(crate) enum Storage {
-    /// An existing folder, as an absolute path without links.
-    Folder(PathBuf),
+    /// An existing folder, as an absolute path without links, and the folder that links may not lead out of.
+    Folder(PathBuf, PathBuf),
     /// Inside the binary.
     Embedded(Embedded),
     /// In memory, by path with forward slashes.
@@ -59,13 +59,19 @@ impl Storage {
     pub fn folder(path: &Path) -> Result<Self> {
         let not_a_folder = || WeightsError::NotAFolder { path: path.to_path_buf() };
         let root = path.canonicalize().map_err(|_| not_a_folder())?;
-        if root.is_dir() { Ok(Self::Folder(root)) } else { Err(not_a_folder()) }
+        if !root.is_dir() {
+            return Err(not_a_folder());
+        }
+        // In the hub's cache a snapshot's files are links to `blobs/` beside `snapshots/`.
+        let repository = root.parent().filter(|p| p.ends_with("snapshots")).and_then(Path::parent);
+        let bounds = repository.filter(|r| r.join("blobs").is_dir()).unwrap_or(&root).to_path_buf();
+        Ok(Self::Folder(root, bounds))
     }
 
     /// For messages: the folder's path, or `embedded model`.
     pub fn location(&self) -> String {
         match self {
-            Self::Folder(root) => root.display().to_string(),
+            Self::Folder(root, _) => root.display().to_string(),
             Self::Embedded(_) => "embedded model".into(),
             Self::Memory(_) => "model in memory".into(),
         }
@@ -109,7 +115,7 @@ impl Storage {
     /// Whether there is something by that name.
     pub fn exists(&self, file: &str) -> bool {
         match self {
-            Self::Folder(root) => root.join(file).symlink_metadata().is_ok(),
+            Self::Folder(root, _) => root.join(file).symlink_metadata().is_ok(),
             Self::Embedded(files) => files.iter().any(|(name, _)| *name == file),
             Self::Memory(files) => files.contains_key(file),
         }
@@ -127,13 +133,13 @@ impl Storage {
                 Ok(files.iter().find(|(name, _)| *name == file).map(|(_, b)| Found::Bytes(Bytes::Static(b))))
             }
             Self::Memory(files) => Ok(files.get(file).map(|b| Found::Bytes(Bytes::Shared(b.clone())))),
-            Self::Folder(root) => {
+            Self::Folder(root, bounds) => {
                 let path = root.join(file);
                 if let Err(e) = path.symlink_metadata() {
                     return if absent(&e) { Ok(None) } else { Err(self.io(file, e)) };
                 }
                 let real = path.canonicalize().map_err(|e| self.io(file, e))?;
-                if !real.starts_with(root) {
+                if !real.starts_with(bounds) {
                     return Err(outside("a link that leads out of the folder"));
                 }
                 // Also keeps us from waiting on a pipe or reading a device without end.

@@ -1,71 +1,175 @@
-//! The tensors of one model: one safetensors file, or several with an index.
+//! The tensors of one model by canonical name.
 
-use crate::header::{self, Raw};
-use crate::storage::{Bytes, Storage};
-use crate::{Quantization, Result, WeightsError, index, nearest};
+use crate::header::Raw;
+use crate::names::{NameMap, Piece, Place};
+use crate::shards::Shards;
+use crate::storage::Bytes;
+use crate::{Quantization, Result, WeightsError, nearest};
 use borealis_kernels::{HostTensor, HostType};
 use half::{bf16, f16};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Largest index, bytes.
-const MAX_INDEX: u64 = 32 << 20;
 /// Ending of the scales of an int8 tensor.
 const SCALES: &str = ".scales";
 
 /// Tensors by name. All names, types, shapes and offsets were checked when it was opened; values are read from the mapped file when asked for.
 #[derive(Debug)]
 pub struct TensorSet {
-    /// The file, or the folder of the shards, for messages.
+    /// The file, or the index of the shards, for messages.
     file: String,
-    shards: Vec<Bytes>,
+    shards: Arc<Vec<Bytes>>,
     entries: BTreeMap<String, Entry>,
+    /// For messages in the names of the file.
+    names: NameMap,
+    set: &'static str,
 }
+
+/// Bytes of a shard.
+type Part = (usize, Range<usize>);
 
 #[derive(Debug)]
 struct Entry {
     dtype: HostType,
     shape: Vec<usize>,
-    shard: usize,
-    range: Range<usize>,
-    /// Shard and bytes of the scales, and the elements per scale.
-    scales: Option<(usize, Range<usize>, usize)>,
+    /// The data, one part after another; several for stacks that the file keeps apart.
+    parts: Vec<Part>,
+    /// The scales, and the elements per scale.
+    scales: Option<(Part, usize)>,
     used: AtomicBool,
 }
 
-impl TensorSet {
-    /// Opens `model.safetensors` or the shards named by `model.safetensors.index.json` in `folder` ("" = the checkpoint's own); `None` if neither is there.
-    pub(crate) fn open(storage: &Storage, folder: &str, quantization: Option<Quantization>) -> Result<Option<Self>> {
-        let at = |name: &str| if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") };
-        let (single, index_file) = (at("model.safetensors"), at("model.safetensors.index.json"));
-        let raws = match (storage.exists(&single), storage.read(&index_file, MAX_INDEX)?) {
-            (true, Some(_)) => {
-                return Err(WeightsError::Outside {
-                    file: single,
-                    problem: format!("there is also {index_file}, remove one of them"),
-                });
-            }
-            (true, None) => vec![read_file(storage, &single)?],
-            (false, Some(bytes)) => read_shards(storage, &index_file, &index::read(&index_file, &bytes)?, &at)?,
-            (false, None) => return Ok(None),
-        };
-        let name = if raws.len() == 1 { single } else { index_file };
-        Self::assemble(name, raws, quantization).map(Some)
-    }
+/// A tensor as it lies in the file; parts that lie apart are put together.
+#[derive(Debug, Clone)]
+pub struct Tensor<'a> {
+    /// Element type.
+    pub dtype: HostType,
+    /// Shape, outermost first.
+    pub shape: &'a [usize],
+    /// Little-endian bytes.
+    pub data: Cow<'a, [u8]>,
+    /// For int8: the f16 bytes of the scales, and the elements per scale.
+    pub scales: Option<(&'a [u8], usize)>,
+}
 
-    fn assemble(file: String, parts: Vec<(Bytes, Vec<Raw>)>, quantization: Option<Quantization>) -> Result<Self> {
-        let mut set = Self { file, shards: Vec::new(), entries: BTreeMap::new() };
-        for (bytes, raws) in parts {
-            let shard = set.shards.len();
-            set.shards.push(bytes);
-            for Raw { name, dtype, shape, range } in raws {
-                let entry = Entry { dtype, shape, shard, range, scales: None, used: AtomicBool::new(false) };
-                set.entries.insert(name, entry);
+impl Tensor<'_> {
+    /// For a backend.
+    pub fn host(&self) -> HostTensor<'_> {
+        HostTensor { dtype: self.dtype, shape: self.shape, data: &self.data, scales: self.scales }
+    }
+}
+
+/// A piece of a stack: which one, and where it lies.
+struct Stacked {
+    piece: usize,
+    raw: Raw,
+    shard: usize,
+}
+
+impl TensorSet {
+    /// Tensors under the names that they have in the file.
+    pub(crate) fn native(shards: Shards, quantization: Option<Quantization>) -> Result<Self> {
+        let mut set = Self::empty(&shards.file, "", NameMap::default());
+        let mut bytes = Vec::new();
+        for (shard, (data, raws)) in shards.parts.into_iter().enumerate() {
+            bytes.push(data);
+            for raw in raws {
+                let (dtype, parts) = (set.dtype(&raw)?, vec![(shard, raw.range)]);
+                set.entries.insert(raw.name, Entry::new(dtype, raw.shape, parts));
             }
         }
+        set.shards = Arc::new(bytes);
         set.join_scales(quantization)?;
         Ok(set)
+    }
+
+    /// Tensors of a tokenizer under their published names; bookkeeping of the training is left out.
+    pub(crate) fn as_published(shards: Shards) -> Result<Self> {
+        let file = shards.file.clone();
+        let mut sets = Self::renamed(shards, &NameMap::default())?;
+        Ok(sets.remove("").unwrap_or_else(|| Self::empty(&file, "", NameMap::default())))
+    }
+
+    /// Tensors of another maker, renamed and stacked: the sets that the name table makes of them.
+    pub(crate) fn renamed(shards: Shards, names: &NameMap) -> Result<BTreeMap<&'static str, Self>> {
+        let mut sets: BTreeMap<&'static str, Self> = BTreeMap::new();
+        let mut stacks: BTreeMap<(&'static str, String), Vec<Stacked>> = BTreeMap::new();
+        let mut bytes = Vec::new();
+        for (shard, (data, raws)) in shards.parts.into_iter().enumerate() {
+            bytes.push(data);
+            for raw in raws {
+                let Some(Place { set, name, piece, expert }) = names.place(&raw.name) else { continue };
+                let name = name.into_owned();
+                let target = sets.entry(set).or_insert_with(|| Self::empty(&shards.file, set, names.clone()));
+                let piece = match piece {
+                    Piece::Gate => 2 * expert,
+                    Piece::Up => 2 * expert + 1,
+                    Piece::Down => expert,
+                    Piece::Whole | Piece::Dropped => {
+                        let (dtype, parts) = (target.dtype(&raw)?, vec![(shard, raw.range.clone())]);
+                        if target.entries.insert(name.clone(), Entry::new(dtype, raw.shape, parts)).is_some() {
+                            return Err(target.bad(&raw.name, format!("is there twice: as {name}, too")));
+                        }
+                        continue;
+                    }
+                };
+                stacks.entry((set, name)).or_default().push(Stacked { piece, raw, shard });
+            }
+        }
+        for ((set, name), pieces) in stacks {
+            if let Some(target) = sets.get_mut(set) {
+                let entry = target.stack(&name, pieces)?;
+                target.entries.insert(name, entry);
+            }
+        }
+        let bytes = Arc::new(bytes);
+        sets.values_mut().for_each(|s| s.shards = bytes.clone());
+        Ok(sets)
+    }
+
+    fn empty(file: &str, set: &'static str, names: NameMap) -> Self {
+        Self { file: file.into(), shards: Arc::default(), entries: BTreeMap::new(), names, set }
+    }
+
+    fn bad(&self, tensor: &str, problem: String) -> WeightsError {
+        WeightsError::Tensor { file: self.file.clone(), tensor: tensor.into(), problem }
+    }
+
+    fn dtype(&self, raw: &Raw) -> Result<HostType> {
+        let unknown = |name: &String| self.bad(&raw.name, format!("has type {name}: use F32, F16, BF16 or I8"));
+        raw.dtype.as_ref().copied().map_err(unknown)
+    }
+
+    /// Puts the experts' matrices of one layer together: `[E, rows, columns]`, gate and up of an expert one above the other.
+    fn stack(&self, name: &str, mut pieces: Vec<Stacked>) -> Result<Entry> {
+        pieces.sort_by_key(|p| p.piece);
+        let per_expert = if self.names.is_pair(self.set, name) { 2 } else { 1 };
+        let wanted = self.names.experts * per_expert;
+        let published = |piece: usize| self.names.published(self.set, name, piece);
+        for piece in 0..wanted {
+            if pieces.get(piece).map(|p| p.piece) != Some(piece) {
+                let all = pieces.iter().map(|p| p.raw.name.as_str());
+                let nearest = nearest(&published(piece), all).map(String::from);
+                return Err(WeightsError::MissingTensor { file: self.file.clone(), name: published(piece), nearest });
+            }
+        }
+        if let Some(extra) = pieces.get(wanted) {
+            return Err(self.unknown(&extra.raw.name, pieces[..wanted].iter().map(|p| p.raw.name.as_str())));
+        }
+        let first = &pieces[0].raw;
+        let (dtype, shape) = (self.dtype(first)?, first.shape.clone());
+        if dtype == HostType::I8 || shape.len() != 2 {
+            return Err(self.bad(&first.name, format!("is {dtype:?} {shape:?}: an expert's matrix has two axes of floats")));
+        }
+        if let Some(other) = pieces.iter().map(|p| &p.raw).find(|r| r.shape != shape || r.dtype != first.dtype) {
+            let what = format!("is {:?} {:?}, the expert before it {dtype:?} {shape:?}: experts are of one size", other.dtype, other.shape);
+            return Err(self.bad(&other.name, what));
+        }
+        let shape = vec![self.names.experts, per_expert * shape[0], shape[1]];
+        Ok(Entry::new(dtype, shape, pieces.into_iter().map(|p| (p.shard, p.raw.range)).collect()))
     }
 
     /// Attaches `<name>.scales` to the int8 tensor `<name>` (weights.md, section 10).
@@ -73,7 +177,7 @@ impl TensorSet {
         let quantised: Vec<String> =
             self.entries.iter().filter(|(_, e)| e.dtype == HostType::I8).map(|(n, _)| n.clone()).collect();
         for name in quantised {
-            let bad = |problem: String| WeightsError::Tensor { file: self.file.clone(), tensor: name.clone(), problem };
+            let bad = |problem: String| self.bad(&name, problem);
             let Some(Quantization { group }) = quantization else {
                 return Err(bad(
                     "is I8 but config.json has no \"quantization\": add {\"format\": \"int8\", \"group\": 64}".into(),
@@ -95,7 +199,7 @@ impl TensorSet {
                 let found = found.map_or("it is missing".into(), |(t, s)| format!("it is {t:?} {s:?}"));
                 return Err(bad(format!("is I8 and needs {scales} as F16 {expected:?}: {found}")));
             }
-            let scales = self.entries.remove(&scales).map(|e| (e.shard, e.range, group));
+            let scales = self.entries.remove(&scales).and_then(|mut e| Some((e.parts.pop()?, group)));
             if let Some(entry) = self.entries.get_mut(&name) {
                 entry.scales = scales;
             }
@@ -118,9 +222,14 @@ impl TensorSet {
         self.entries.iter().map(|(name, e)| (name.as_str(), e.shape.as_slice()))
     }
 
+    /// Name, type, shape and bytes in the file (scales included) of every tensor, sorted by name.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, HostType, &[usize], u64)> {
+        self.entries.iter().map(|(name, e)| (name.as_str(), e.dtype, e.shape.as_slice(), e.bytes()))
+    }
+
     /// Bytes of all tensors in the files, scales included.
     pub fn bytes(&self) -> u64 {
-        self.entries.values().map(|e| (e.range.len() + e.scales.as_ref().map_or(0, |s| s.1.len())) as u64).sum()
+        self.entries.values().map(Entry::bytes).sum()
     }
 
     /// Numbers in all tensors, scales not counted.
@@ -129,31 +238,43 @@ impl TensorSet {
     }
 
     /// The tensor `name` in the type and shape of the file.
-    pub fn get(&self, name: &str) -> Result<HostTensor<'_>> {
+    pub fn get(&self, name: &str) -> Result<Tensor<'_>> {
         let entry = self.entry(name)?;
         entry.used.store(true, Ordering::Relaxed);
-        let scales = entry.scales.as_ref().map(|(shard, range, group)| (&self.shards[*shard][range.clone()], *group));
-        Ok(HostTensor {
-            dtype: entry.dtype,
-            shape: &entry.shape,
-            data: &self.shards[entry.shard][entry.range.clone()],
-            scales,
-        })
+        let data = match entry.parts.as_slice() {
+            [part] => Cow::Borrowed(self.part(part)),
+            parts => Cow::Owned(parts.iter().map(|p| self.part(p)).collect::<Vec<_>>().concat()),
+        };
+        let scales = entry.scales.as_ref().map(|(part, group)| (self.part(part), *group));
+        Ok(Tensor { dtype: entry.dtype, shape: &entry.shape, data, scales })
+    }
+
+    /// The data of the tensor `name` piece by piece: of a stack that the file keeps apart, one matrix after another. Nothing is copied.
+    pub fn pieces(&self, name: &str) -> Result<impl Iterator<Item = &[u8]>> {
+        Ok(self.entry(name)?.parts.iter().map(|p| self.part(p)))
+    }
+
+    /// The f16 bytes of the scales of an int8 tensor, and the elements per scale.
+    pub fn scales(&self, name: &str) -> Result<Option<(&[u8], usize)>> {
+        Ok(self.entry(name)?.scales.as_ref().map(|(part, group)| (self.part(part), *group)))
+    }
+
+    fn part(&self, (shard, range): &Part) -> &[u8] {
+        &self.shards[*shard][range.clone()]
     }
 
     /// The tensor `name`, which must have `shape`.
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<HostTensor<'_>> {
-        let tensor = self.get(name)?;
-        if tensor.shape != shape {
-            let (found, expected) = (tensor.shape.to_vec(), shape.to_vec());
-            return Err(WeightsError::Shape { file: self.file.clone(), name: name.into(), found, expected });
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
+        let entry = self.entry(name)?;
+        if entry.shape != shape {
+            return Err(self.misshaped(name, entry, shape));
         }
-        Ok(tensor)
+        self.get(name)
     }
 
     /// All numbers of the tensor `name` as f32, int8 expanded; refuses NaN and infinities.
     pub fn to_f32(&self, name: &str) -> Result<Vec<f32>> {
-        let values = expand(&self.get(name)?);
+        let values = expand(&self.get(name)?.host());
         match values.iter().position(|v| !v.is_finite()) {
             None => Ok(values),
             Some(at) => {
@@ -176,15 +297,8 @@ impl TensorSet {
         for (name, shape) in expected {
             match self.entries.get(name) {
                 Some(e) if e.shape == *shape => {}
-                Some(e) => {
-                    let (found, expected) = (e.shape.clone(), shape.clone());
-                    return Err(WeightsError::Shape { file: self.file.clone(), name: name.clone(), found, expected });
-                }
-                None => {
-                    let strangers = self.names().filter(|n| !known.contains(n));
-                    let nearest = nearest(name, strangers).map(String::from);
-                    return Err(WeightsError::MissingTensor { file: self.file.clone(), name: name.clone(), nearest });
-                }
+                Some(e) => return Err(self.misshaped(name, e, shape)),
+                None => return Err(self.missing(name, self.names().filter(|n| !known.contains(n)))),
             }
         }
         match self.names().find(|n| !known.contains(n)) {
@@ -204,55 +318,41 @@ impl TensorSet {
         }
     }
 
+    fn misshaped(&self, name: &str, entry: &Entry, expected: &[usize]) -> WeightsError {
+        let (found, expected) = (entry.shape.clone(), expected.to_vec());
+        WeightsError::Shape { file: self.file.clone(), name: self.in_file(name), found, expected }
+    }
+
+    /// The name that a tensor has in the file.
+    fn in_file(&self, name: &str) -> String {
+        self.names.published(self.set, name, 0)
+    }
+
+    fn missing<'a>(&self, name: &str, strangers: impl Iterator<Item = &'a str>) -> WeightsError {
+        let (name, strangers): (_, Vec<String>) = (self.in_file(name), strangers.map(|n| self.in_file(n)).collect());
+        let nearest = nearest(&name, strangers.iter().map(String::as_str)).map(String::from);
+        WeightsError::MissingTensor { file: self.file.clone(), name, nearest }
+    }
+
     fn unknown<'a>(&self, name: &str, known: impl Iterator<Item = &'a str>) -> WeightsError {
-        let nearest = nearest(name, known).map(String::from);
-        WeightsError::UnknownTensor { file: self.file.clone(), name: name.into(), nearest }
+        let (name, known): (_, Vec<String>) = (self.in_file(name), known.map(|n| self.in_file(n)).collect());
+        let nearest = nearest(&name, known.iter().map(String::as_str)).map(String::from);
+        WeightsError::UnknownTensor { file: self.file.clone(), name, nearest }
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
-        self.entries.get(name).ok_or_else(|| {
-            let nearest = nearest(name, self.names()).map(String::from);
-            WeightsError::MissingTensor { file: self.file.clone(), name: name.into(), nearest }
-        })
+        self.entries.get(name).ok_or_else(|| self.missing(name, self.names()))
     }
 }
 
-fn read_file(storage: &Storage, file: &str) -> Result<(Bytes, Vec<Raw>)> {
-    let bytes = storage.map(file)?.ok_or_else(|| WeightsError::MissingFile {
-        location: storage.location(),
-        file: file.into(),
-        remedy: "the index names it; fetch all shards".into(),
-    })?;
-    let raws = header::read(file, &bytes)?;
-    Ok((bytes, raws))
-}
-
-/// Reads all shards; each must hold exactly the tensors that the index places in it.
-fn read_shards(
-    storage: &Storage,
-    index_file: &str,
-    index: &BTreeMap<String, BTreeSet<String>>,
-    at: &dyn Fn(&str) -> String,
-) -> Result<Vec<(Bytes, Vec<Raw>)>> {
-    let mut parts = Vec::with_capacity(index.len());
-    for (shard, names) in index {
-        let file = at(shard);
-        let (bytes, raws) = read_file(storage, &file)?;
-        let bad =
-            |tensor: &str, problem: String| WeightsError::Tensor { file: file.clone(), tensor: tensor.into(), problem };
-        let found: BTreeSet<&str> = raws.iter().map(|r| r.name.as_str()).collect();
-        if let Some(name) = names.iter().find(|n| !found.contains(n.as_str())) {
-            return Err(bad(name, format!("is missing, {index_file} says that it is there: fetch both again")));
-        }
-        if let Some(name) = found.iter().find(|n| !names.contains(**n)) {
-            return Err(bad(
-                name,
-                format!("is not placed in this shard by {index_file}: every tensor must be in exactly one shard"),
-            ));
-        }
-        parts.push((bytes, raws));
+impl Entry {
+    fn new(dtype: HostType, shape: Vec<usize>, parts: Vec<Part>) -> Self {
+        Self { dtype, shape, parts, scales: None, used: AtomicBool::new(false) }
     }
-    Ok(parts)
+
+    fn bytes(&self) -> u64 {
+        self.parts.iter().chain(self.scales.iter().map(|s| &s.0)).map(|(_, range)| range.len() as u64).sum()
+    }
 }
 
 fn expand(t: &HostTensor<'_>) -> Vec<f32> {

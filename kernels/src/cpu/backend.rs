@@ -2,10 +2,10 @@
 
 use super::memory::{Aligned, Shared};
 use super::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
-use super::{attention, experts, image, matmul, paint, route, rows, with};
+use super::{attention, experts, heads, image, matmul, paint, route, rows, with};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, HostTensor, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec, Span, Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec, Span, Target, check,
 };
 
 impl Backend for Cpu {
@@ -142,6 +142,66 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn layer_norm_in_place(
+        &self,
+        x: &mut CpuBuffer,
+        weight: &CpuBuffer,
+        bias: &CpuBuffer,
+        width: usize,
+        eps: f32,
+        rows: usize,
+    ) -> Result<()> {
+        let (w, b) = (&*weight.0, &*bias.0);
+        check::vectors("layer_norm", w.len(), b.len(), width)?;
+        let n = w.len();
+        let x = Shared::new(x.get_mut("layer_norm", 0, rows * n)?);
+        self.split(rows, 2 * n, |from, to| {
+            // SAFETY: a row belongs to one chunk.
+            let part = unsafe { x.part(from * n, (to - from) * n) };
+            for row in part.chunks_exact_mut(n) {
+                heads::layer_norm(row, w, b, width, eps);
+            }
+        });
+        Ok(())
+    }
+
+    fn matmul_heads(
+        &self,
+        x: &CpuBuffer,
+        x_stride: usize,
+        rows: usize,
+        w: &CpuWeight,
+        out: &mut CpuBuffer,
+        out_stride: usize,
+    ) -> Result<()> {
+        let count = w.stack("matmul_heads")?;
+        let (outputs, inputs) = w.dims();
+        check::at_least("matmul_heads", "a head of x", x_stride, inputs)?;
+        check::at_least("matmul_heads", "a head of out", out_stride, outputs)?;
+        let x = x.get("matmul_heads", 0, rows * count * x_stride)?;
+        let out = out.get_mut("matmul_heads", 0, rows * count * out_stride)?;
+        heads::matmul_heads(self.level, &self.inner.pool, w, (x, x_stride), rows, (out, out_stride));
+        Ok(())
+    }
+
+    fn copy_columns(
+        &self,
+        src: &CpuBuffer,
+        from: Columns,
+        dst: &mut CpuBuffer,
+        to: Columns,
+        width: usize,
+        rows: usize,
+    ) -> Result<()> {
+        check::columns(from, to, width)?;
+        let src = src.get("copy_columns", 0, rows * from.stride)?;
+        let dst = dst.get_mut("copy_columns", 0, rows * to.stride)?;
+        for (d, s) in dst.chunks_exact_mut(to.stride.max(1)).zip(src.chunks_exact(from.stride.max(1))) {
+            d[to.at..to.at + width].copy_from_slice(&s[from.at..from.at + width]);
+        }
+        Ok(())
+    }
+
     fn add_bias(&self, dst: &mut CpuBuffer, bias: &CpuBuffer, rows: usize) -> Result<()> {
         let bias = &*bias.0;
         let n = bias.len();
@@ -168,14 +228,19 @@ impl Backend for Cpu {
     }
 
     fn activate(&self, f: Activation, x: &mut CpuBuffer, len: usize) -> Result<()> {
-        let f = match f {
-            Activation::Silu => rows::Function::Silu,
-            Activation::Tanh => rows::Function::Tanh,
-        };
+        if let Activation::Clip(limit) = f {
+            check::limit(limit)?;
+        }
         let x = Shared::new(x.get_mut("activate", 0, len)?);
         self.split(len, 1, |from, to| {
             // SAFETY: a number belongs to one chunk.
-            rows::apply(self.level, f, unsafe { x.part(from, to - from) });
+            let part = unsafe { x.part(from, to - from) };
+            match f {
+                Activation::Silu => rows::apply(self.level, rows::Function::Silu, part),
+                Activation::Tanh => rows::apply(self.level, rows::Function::Tanh, part),
+                Activation::Gelu => part.iter_mut().for_each(|v| *v = check::gelu(*v)),
+                Activation::Clip(limit) => part.iter_mut().for_each(|v| *v = v.clamp(-limit, limit)),
+            }
         });
         Ok(())
     }

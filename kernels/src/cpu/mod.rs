@@ -13,6 +13,7 @@ mod attention;
 mod avx2;
 mod backend;
 mod experts;
+mod heads;
 mod image;
 mod matmul;
 mod memory;

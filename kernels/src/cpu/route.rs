@@ -49,8 +49,9 @@ pub(crate) fn route(
         let rows = c * CHUNK..rows.min((c + 1) * CHUNK);
         let first = rows.start;
         let padded = w.out.div_ceil(PANEL) * PANEL;
-        with_scratch(rows.len() * padded + k, |scratch| {
-            let (logits, best) = scratch.split_at_mut(rows.len() * padded);
+        with_scratch(rows.len() * padded + k + spec.groups, |scratch| {
+            let (logits, rest) = scratch.split_at_mut(rows.len() * padded);
+            let (best, groups) = rest.split_at_mut(k);
             for_tiles(
                 level,
                 w,
@@ -67,7 +68,7 @@ pub(crate) fn route(
                 score(level, &mut logits[..], w.out, spec.scoring);
                 // SAFETY: a row belongs to one chunk.
                 let (experts, weights) = unsafe { (experts.part(r * k, k), weights.part(r * k, k)) };
-                choose(&logits[..w.out], spec, best, experts, weights);
+                choose(&logits[..w.out], spec, best, groups, experts, weights);
             }
         });
     };
@@ -93,11 +94,20 @@ fn score(level: Level, logits: &mut [f32], n: usize, scoring: Scoring) {
 }
 
 /// The `top_k` largest selection scores by insertion; a later equal never passes an earlier one.
-fn choose(scores: &[f32], spec: &RouterSpec, best: &mut [f32], experts: &mut [u32], weights: &mut [f32]) {
+fn choose(
+    scores: &[f32],
+    spec: &RouterSpec,
+    best: &mut [f32],
+    groups: &mut [f32],
+    experts: &mut [u32],
+    weights: &mut [f32],
+) {
     let k = experts.len();
-    for (i, &score) in scores.iter().enumerate() {
-        let selection = score + spec.selection_bias.get(i).copied().unwrap_or(0.0);
-        let have = i.min(k);
+    let selection = |i: usize| scores[i] + spec.selection_bias.get(i).copied().unwrap_or(0.0);
+    let open = check::open_groups(spec, selection, groups);
+    for (seen, i) in (0..scores.len()).filter(|i| open(*i)).enumerate() {
+        let selection = selection(i);
+        let have = seen.min(k);
         let place = best[..have].partition_point(|b| b.total_cmp(&selection).is_ge());
         if place < k {
             let last = have.min(k - 1);

@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, HostTensor, KernelError, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target,
+    Activation, Backend, Canvas, Columns, HostTensor, KernelError, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target,
     check,
 };
 
@@ -176,6 +176,60 @@ impl Backend for Reference {
         put("matmul", out, 0, &y)
     }
 
+    fn layer_norm_in_place(
+        &self,
+        x: &mut Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        width: usize,
+        eps: f32,
+        rows: usize,
+    ) -> Result<()> {
+        let n = check::vectors("layer_norm", weight.elem_count(), bias.elem_count(), width)?;
+        let part = |t: &Tensor| t.reshape((1, n, width));
+        let normed = ops::layer_norm(&view("layer_norm", x, 0, &[rows, n, width])?, &part(weight)?, &part(bias)?, eps)?;
+        put("layer_norm", x, 0, &normed)
+    }
+
+    fn matmul_heads(
+        &self,
+        x: &Tensor,
+        x_stride: usize,
+        rows: usize,
+        w: &ReferenceWeight,
+        out: &mut Tensor,
+        out_stride: usize,
+    ) -> Result<()> {
+        let (w, [heads, outputs, inputs]) = w.stack("matmul_heads")?;
+        check::at_least("matmul_heads", "a head of x", x_stride, inputs)?;
+        check::at_least("matmul_heads", "a head of out", out_stride, outputs)?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let x = view("matmul_heads", x, 0, &[rows, heads, x_stride])?.narrow(2, 0, inputs)?;
+        let y = x.transpose(0, 1)?.contiguous()?.matmul(&w.transpose(1, 2)?)?.transpose(0, 1)?;
+        let old = view("matmul_heads", out, 0, &[rows, heads, out_stride])?;
+        let rest = old.narrow(2, outputs, out_stride - outputs)?;
+        put("matmul_heads", out, 0, &Tensor::cat(&[&y, &rest], 2)?)
+    }
+
+    fn copy_columns(
+        &self,
+        src: &Tensor,
+        from: Columns,
+        dst: &mut Tensor,
+        to: Columns,
+        width: usize,
+        rows: usize,
+    ) -> Result<()> {
+        check::columns(from, to, width)?;
+        let new = view("copy_columns", src, 0, &[rows, from.stride])?.narrow(1, from.at, width)?;
+        let old = view("copy_columns", dst, 0, &[rows, to.stride])?;
+        let (before, after) = (old.narrow(1, 0, to.at)?, to.at + width);
+        let after = old.narrow(1, after, to.stride - after)?;
+        put("copy_columns", dst, 0, &Tensor::cat(&[&before, &new, &after], 1)?)
+    }
+
     fn add_bias(&self, dst: &mut Tensor, bias: &Tensor, rows: usize) -> Result<()> {
         let sum = view("add_bias", dst, 0, &[rows, bias.elem_count()])?.broadcast_add(bias)?;
         put("add_bias", dst, 0, &sum)
@@ -191,6 +245,11 @@ impl Backend for Reference {
         let y = match f {
             Activation::Silu => v.silu()?,
             Activation::Tanh => v.tanh()?,
+            Activation::Gelu => v.gelu_erf()?,
+            Activation::Clip(limit) => {
+                let limit = check::limit(limit)?;
+                v.clamp(-limit, limit)?
+            }
         };
         put("activate", x, 0, &y)
     }

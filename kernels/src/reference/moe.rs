@@ -4,7 +4,7 @@ use candle_core::{IndexOp, Tensor};
 
 use super::ops::swiglu;
 use crate::backend::Result;
-use crate::{RouterSpec, Scoring};
+use crate::{RouterSpec, Scoring, check};
 
 /// Chosen experts and weights of every row of `logits` `[rows, E + null]`, in descending order of selection score.
 pub(super) fn choose(logits: &Tensor, spec: &RouterSpec) -> Result<Vec<Vec<(u32, f32)>>> {
@@ -17,7 +17,9 @@ pub(super) fn choose(logits: &Tensor, spec: &RouterSpec) -> Result<Vec<Vec<(u32,
 
 fn choose_row(scores: &[f32], spec: &RouterSpec) -> Vec<(u32, f32)> {
     let selection = |i: usize| scores[i] + spec.selection_bias.get(i).copied().unwrap_or(0.0);
-    let mut order: Vec<usize> = (0..scores.len()).collect();
+    let mut groups = vec![0.0; spec.groups];
+    let open = check::open_groups(spec, selection, &mut groups);
+    let mut order: Vec<usize> = (0..scores.len()).filter(|i| open(*i)).collect();
     // The sort is stable: among equals the lower index stays first.
     order.sort_by(|&a, &b| selection(b).total_cmp(&selection(a)));
     order.truncate(spec.top_k);

@@ -29,6 +29,13 @@ pub(super) fn rotate(rotation: Rotation, x: &Tensor, angles: &Tensor) -> Result<
     Ok(Tensor::stack(&[first, second], axis)?.reshape((rows, heads, dim))?)
 }
 
+/// Layer norm over the last axis of `x` `[rows, n, width]`, then weight and bias `[1, n, width]`.
+pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Result<Tensor> {
+    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+    let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
+    Ok(centred.broadcast_div(&deviation)?.broadcast_mul(weight)?.broadcast_add(bias)?)
+}
+
 /// One query row `[kv_heads, group, D]` over the slots of `span`. Returns `[kv_heads, group, D]`.
 pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, span: Span, scale: f32) -> Result<Tensor> {
     let seen = |slab: &Tensor| -> Result<Tensor> {

@@ -144,18 +144,23 @@ fn route_and_experts() {
     for i in 0..36 {
         let format = FORMATS[i % 3];
         let (experts, null_experts) = (r.size(1, 20), if i % 4 == 0 { r.size(1, 4) } else { 0 });
-        let all = experts + null_experts;
         let (inputs, outputs) = (r.size(1, 140), r.size(1, 100));
         // Multiples of 16 and others: two ways through the experts.
         let inner = if i % 2 == 0 { 16 * r.size(1, 6) } else { r.size(1, 90) };
+        // Some choose among groups of experts first.
+        let (groups, top_groups) = if i % 6 == 3 { (r.size(2, 4), r.size(1, 2)) } else { (1, 1) };
+        let (experts, null_experts) = if groups > 1 { (groups * r.size(2, 5), 0) } else { (experts, null_experts) };
+        let all = experts + null_experts;
         let spec = RouterSpec {
             experts,
             null_experts,
-            top_k: r.size(1, all.min(8)),
+            top_k: r.size(1, (top_groups * experts / groups + null_experts).min(8)),
             scoring: if i % 3 == 0 { Scoring::Sigmoid } else { Scoring::Softmax },
             normalise: i % 5 < 3,
             scale: if i % 2 == 0 { 1.0 } else { 2.5 },
-            selection_bias: if i % 4 == 1 { r.numbers(all) } else { Vec::new() },
+            selection_bias: if i % 4 == 1 || groups > 1 { r.numbers(all) } else { Vec::new() },
+            groups,
+            top_groups,
         };
         // Many rows, so that the router is cut into chunks, too.
         let rows = if i % 9 == 4 { 400 } else { r.size(1, 50) };
@@ -189,6 +194,8 @@ fn ties_go_to_the_lower_expert() {
             normalise: true,
             scale: 1.0,
             selection_bias: Vec::new(),
+            groups: 1,
+            top_groups: 1,
         };
         let want = vec![vec![1, 2, 4, 0], vec![3, 0, 1, 2]];
         assert_eq!(chosen(&Reference::new(), &spec), want);

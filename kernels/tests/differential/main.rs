@@ -1,5 +1,6 @@
 //! Every operation x every CPU variant x every weight format x generated shapes, against the reference.
 
+mod heads;
 mod image;
 mod layer;
 mod rows;

@@ -1,7 +1,7 @@
 //! The transformer of `weights.md` as plain loops in f64, without a cache: an independent reading of the format.
 
 use borealis_kernels::{Rotation, Scoring};
-use borealis_model::{Batch, Heads, ModelConfig};
+use borealis_model::{Batch, Heads, ModelConfig, QkNorm};
 use borealis_weights::{Checkpoint, TensorSet};
 
 type Vector = Vec<f64>;
@@ -129,7 +129,7 @@ impl<'a> Naive<'a> {
             let x = self.norm(&format!("{prefix}.input_layernorm.weight"), row);
             let [mut q, mut k, v] =
                 ["q", "k", "v"].map(|p| self.linear(&format!("{prefix}.self_attn.{p}_proj.weight"), 0, &x));
-            if heads.qk_norm {
+            if heads.qk_norm == QkNorm::Head {
                 q = self.norm(&format!("{prefix}.self_attn.q_norm.weight"), &q);
                 k = self.norm(&format!("{prefix}.self_attn.k_norm.weight"), &k);
             }

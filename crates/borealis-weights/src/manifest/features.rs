@@ -36,6 +36,31 @@ pub struct Near {
     pub frequencies: Vec<f32>,
     /// d of `exp(-d (dx^2 + dy^2))`.
     pub decays: Vec<f32>,
+    /// The same offsets as the object sees them.
+    pub object: Option<ObjectFrame>,
+}
+
+/// Offsets of every cell of a position in an object's own frame: in radii, and turned with the object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ObjectFrame {
+    /// Cells along a side of a position.
+    pub side: usize,
+    /// Frequencies of x, y and the distance, per radius.
+    pub frequencies: Vec<f32>,
+    /// Multiples of the direction from the object's centre.
+    pub harmonics: usize,
+    /// Radii that a longer offset is shortened to.
+    pub limit: f32,
+    /// Code of a slot that is the radius, in units: `first + step * level`; the last level of the code means none.
+    pub radius: usize,
+    /// See `radius`.
+    pub radius_first: f32,
+    /// See `radius`.
+    pub radius_step: f32,
+    /// Code of a slot that is the angle; the last level of the code means none.
+    pub angle: usize,
+    /// Levels of the angle in a full turn.
+    pub angle_steps: f32,
 }
 
 impl Features {
@@ -73,7 +98,8 @@ impl Features {
 
 impl Near {
     fn len(&self) -> usize {
-        self.slots * self.points.len() * (4 * self.frequencies.len() + self.decays.len())
+        let object = self.object.as_ref().map_or(0, ObjectFrame::size);
+        self.slots * self.points.len() * (4 * self.frequencies.len() + self.decays.len() + object)
     }
 
     /// Objects are those of modality `state`: codes 0, 1 and 2, 3 of each slot are the places at the start and at the end of the latent frame.
@@ -96,22 +122,52 @@ impl Near {
             shift: -node.get("position_origin")?.number(-1e6, 1e6)? as f32,
             frequencies,
             decays,
+            object: node.opt("object")?.map(|n| ObjectFrame::read(&n, modalities, modality)).transpose()?,
         }))
     }
 }
 
+impl ObjectFrame {
+    /// Numbers of one object and one of its points.
+    pub fn size(&self) -> usize {
+        self.side * self.side * (6 * self.frequencies.len() + 2 * self.harmonics)
+    }
+
+    /// Radius and angle are the fifth and the sixth code of the modality `state`.
+    fn read(node: &Node<'_>, modalities: &[ModalitySpec], state: usize) -> Result<Self> {
+        node.only(&OBJECT_KEYS)?;
+        if modalities[state].codes.len() < 6 {
+            return Err(node.fail("needs a modality \"state\" whose fifth and sixth codes are radius and angle"));
+        }
+        Ok(Self {
+            side: modalities.iter().find(|m| m.name == "video").map_or(1, |m| m.slots.isqrt()),
+            frequencies: numbers(node, "frequencies")?,
+            harmonics: node.get("harmonics")?.size(0, 64)?,
+            limit: node.get("limit")?.number(1e-3, 1e6)? as f32,
+            radius: 4,
+            radius_first: node.get("radius_first")?.number(1e-6, 1e6)? as f32,
+            radius_step: node.get("radius_step")?.number(0.0, 1e6)? as f32,
+            angle: 5,
+            angle_steps: node.get("angle_steps")?.number(1.0, 1e6)? as f32,
+        })
+    }
+}
+
 /// Keys of `row_features`.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "size",
     "type",
     "absolute",
     "seconds",
     "relative",
     "near",
+    "object",
     "position_bins_per_unit",
     "position_origin",
     "cells_per_unit",
 ];
+/// Keys of `row_features.object`.
+const OBJECT_KEYS: [&str; 6] = ["frequencies", "harmonics", "limit", "radius_first", "radius_step", "angle_steps"];
 /// The layouts that exist.
 const TYPES: [(&str, ()); 1] = [("relative_fourier", ())];
 

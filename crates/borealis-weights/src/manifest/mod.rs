@@ -12,10 +12,10 @@ use crate::json::Node;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-pub use features::{Features, Near};
+pub use features::{Features, Near, ObjectFrame};
 pub use generation::{Generation, PresetSpec, SamplingSpec};
 pub use media::{Grid, Media};
-pub use modality::{CodeRange, ModalitySpec, PlanKind, Predict};
+pub use modality::{CodeRange, ModalitySpec, PlanKind, Predict, Tables};
 pub use prompt::{Field, InputMode, Mode, Scene};
 pub use vocabulary::Segment;
 
@@ -28,7 +28,9 @@ pub(crate) const GENERATION: &str = "generation_config.json";
 /// vocabulary, names refer to things that exist, and sums agree.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    /// Rows of the embedding table, V.
+    /// The family of open checkpoints that it comes from (`weights.md`, "Open checkpoints"); `None` for our own.
+    pub family: Option<String>,
+    /// Ids of the vocabulary, V.
     pub vocab_size: u32,
     /// The vocabulary's parts, in order, without gaps.
     pub segments: Vec<Segment>,
@@ -76,8 +78,10 @@ impl Quantization {
 }
 
 /// Keys of `config.json` that belong to other readers: the transformer's (section 1) and notes.
-const TRANSFORMER_KEYS: [&str; 28] = [
+const TRANSFORMER_KEYS: &[&str] = &[
     "architectures",
+    "attention_bias",
+    "clip_qkv",
     "depth",
     "embedding_size",
     "first_k_dense_replace",
@@ -85,10 +89,15 @@ const TRANSFORMER_KEYS: [&str; 28] = [
     "head_dim",
     "hidden_act",
     "hidden_size",
+    "input_vectors",
     "intermediate_size",
+    "kv_lora_rank",
     "max_position_embeddings",
+    "mlp_bias",
+    "mlp_only_layers",
     "model_type",
     "moe_intermediate_size",
+    "n_group",
     "n_shared_experts",
     "name",
     "norm_topk_prob",
@@ -98,16 +107,23 @@ const TRANSFORMER_KEYS: [&str; 28] = [
     "num_hidden_layers",
     "num_key_value_heads",
     "num_null_experts",
+    "q_lora_rank",
+    "qk_nope_head_dim",
     "qk_norm",
+    "qk_rope_head_dim",
     "rms_norm_eps",
     "rope_parameters",
     "routed_scaling_factor",
     "router_selection_bias",
     "scoring_func",
+    "swin_norm",
     "tie_word_embeddings",
+    "topk_group",
+    "v_head_dim",
 ];
 /// Keys of `config.json` that are read here.
-const OWN_KEYS: [&str; 10] = [
+const OWN_KEYS: &[&str] = &[
+    "family",
     "vocab_size",
     "segments",
     "controls",
@@ -132,8 +148,9 @@ impl Manifest {
         if format.int(0, i64::MAX)? != 1 {
             return Err(format.fail("must be 1: another version of borealis wrote this checkpoint"));
         }
-        root.only(&[&TRANSFORMER_KEYS[..], &OWN_KEYS[..]].concat())?;
+        root.only(&[TRANSFORMER_KEYS, OWN_KEYS].concat())?;
 
+        let family = root.opt("family")?.map(|n| n.string().map(String::from)).transpose()?;
         let vocab_size = root.get("vocab_size")?.u32(1, 1 << 24)?;
         let segments = vocabulary::segments(&root, vocab_size)?;
         let controls = vocabulary::controls(&root, &segments)?;
@@ -157,6 +174,7 @@ impl Manifest {
         let quantization = Quantization::read(&root)?;
         let transformer = config.clone();
         Ok(Self {
+            family,
             vocab_size,
             segments,
             controls,

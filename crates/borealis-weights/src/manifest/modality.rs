@@ -23,6 +23,20 @@ pub struct ModalitySpec {
     pub plan: PlanKind,
     /// The modality whose row of the same block is added to this one's rows.
     pub condition: Option<String>,
+    /// Its ids have an embedding and a head of their own instead of rows of the common tables.
+    pub tables: Option<Tables>,
+}
+
+/// Sizes of an embedding and a head that are a modality's own: the last ids of the vocabulary. An id's embedding is a row of `embedding_size`
+/// through `layers` linear layers to H; the head is linear to `projection_size`, then linear to the ids; GELU stands between linear layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tables {
+    /// Width of the table.
+    pub embedding_size: usize,
+    /// Linear layers behind it.
+    pub layers: usize,
+    /// Width inside the head.
+    pub projection_size: usize,
 }
 
 impl ModalitySpec {
@@ -97,7 +111,7 @@ pub(super) fn read(root: &Node<'_>, vocab_size: u32, segments: &[Segment]) -> Re
 }
 
 fn read_one(node: &Node<'_>, vocab_size: u32, segments: &[Segment]) -> Result<ModalitySpec> {
-    node.only(&["name", "slots", "codes", "predict", "copy_gate", "offset", "plan", "condition"])?;
+    node.only(&["name", "slots", "codes", "predict", "copy_gate", "offset", "plan", "condition", "tables"])?;
     let predict = node.get("predict")?.choice(&[
         ("one", Predict::One),
         ("parallel", Predict::Parallel),
@@ -129,6 +143,19 @@ fn read_one(node: &Node<'_>, vocab_size: u32, segments: &[Segment]) -> Result<Mo
         offset: node.opt("offset")?.map_or(Ok(0), |n| n.int(-MAX_OFFSET, MAX_OFFSET))? as i32,
         plan: node.opt("plan")?.map_or(Ok(PlanKind::Raster), |n| n.choice(&plans))?,
         condition: node.opt("condition")?.map(|n| n.string().map(String::from)).transpose()?,
+        tables: node.opt("tables")?.map(|n| tables(&n, predict)).transpose()?,
+    })
+}
+
+fn tables(node: &Node<'_>, predict: Predict) -> Result<Tables> {
+    node.only(&["embedding_size", "layers", "projection_size"])?;
+    if predict != Predict::One {
+        return Err(node.fail("is for modalities with predict \"one\""));
+    }
+    Ok(Tables {
+        embedding_size: node.get("embedding_size")?.size(1, 1 << 20)?,
+        layers: node.get("layers")?.size(1, 16)?,
+        projection_size: node.get("projection_size")?.size(1, 1 << 20)?,
     })
 }
 

@@ -57,17 +57,19 @@ pub(super) fn segments(root: &Node<'_>, vocab_size: u32) -> Result<Vec<Segment>>
     Ok(nodes.into_iter().map(|(s, _)| s).collect())
 }
 
-/// Control tokens: distinct ids inside segment `control`.
+/// Control tokens: distinct ids, inside segment `control` where there is one.
 pub(super) fn controls(root: &Node<'_>, segments: &[Segment]) -> Result<BTreeMap<String, u32>> {
     let Some(node) = root.opt("controls")? else { return Ok(BTreeMap::new()) };
     let mut controls = BTreeMap::new();
     let mut names: BTreeMap<u32, &str> = BTreeMap::new();
     for (name, node) in node.entries()? {
         let id = node.u32(0, u32::MAX)?;
-        let Some(segment) = segments.iter().find(|s| s.name == "control") else {
-            return Err(root.get("segments")?.fail("must have a segment \"control\", there are control tokens"));
-        };
-        if !segment.holds(id, 1) {
+        if segments.last().is_some_and(|s| id >= s.end()) {
+            return Err(node.fail("must be an id of the vocabulary"));
+        }
+        if let Some(segment) = segments.iter().find(|s| s.name == "control")
+            && !segment.holds(id, 1)
+        {
             return Err(node.fail(format!(
                 "must lie in segment \"control\", {} to {}",
                 segment.start,

@@ -1,0 +1,99 @@
+//! bf16 and int8: how far the logits move, and how often the most likely id stays the same.
+
+use borealis_kernels::{DeviceSpec, QuantFormat};
+use borealis_model::Trace;
+use borealis_weights::Checkpoint;
+
+use crate::goldens::Golden;
+use crate::prefill;
+use crate::sequence::{Sequence, best};
+
+/// Largest normalised mean squared error of the logits.
+const LIMITS: [(QuantFormat, f64); 2] = [(QuantFormat::Bf16, 1e-3), (QuantFormat::Int8, 1e-2)];
+/// Largest share of rows for which rounding makes a router choose other experts than the reference: their logits are those of another network and are left out.
+const OTHER: f64 = 0.25;
+/// Least share of steps with the reference's id.
+const AGREE: f64 = 0.95;
+
+/// Steps of all folders and how many agree, by format.
+#[derive(Default)]
+pub struct Steps([(usize, usize); 2]);
+
+impl Steps {
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for ((format, _), (same, all)) in LIMITS.iter().zip(self.0) {
+            println!("{}: {same} of {all} greedy ids are the reference's", format.name());
+            if (same as f64) < AGREE * all as f64 {
+                problems.push(format!("{}: only {same} of {all} greedy ids are the reference's", format.name()));
+            }
+        }
+        problems
+    }
+}
+
+/// Logits of every position of the golden's prompt, and of its greedy ids.
+pub fn check(golden: &Golden, checkpoint: &Checkpoint, steps: &mut Steps) -> Vec<String> {
+    let Some((ids, logits, _)) = prefill(golden) else { return Vec::new() };
+    let (prompt, wanted) = (golden.ids(ids).1, golden.floats(logits).1);
+    let mut problems = Vec::new();
+    for (at, (format, limit)) in LIMITS.into_iter().enumerate() {
+        for device in [DeviceSpec::Cpu, DeviceSpec::Reference] {
+            let mut s = Sequence::new(checkpoint, &device, format);
+            let (found, trace) = s.trace(&prompt);
+            let same = routed_alike(golden, &trace, prompt.len());
+            let width = found[0].len();
+            let rows = (0..prompt.len()).filter(|r| same[*r]).map(|r| (&found[r][..], &wanted[r * width..(r + 1) * width]));
+            let (error, power) = rows.fold((0.0, 0.0), |(e, p), (a, b)| (e + distance(a, b), p + distance(b, &vec![0.0; width])));
+            let (nmse, turned) = (error / power, same.iter().filter(|s| !**s).count());
+            println!(
+                "{}: {} on {device:?}: NMSE of the logits {nmse:.1e}; {turned} of {} rows chose other experts",
+                golden.name,
+                format.name(),
+                same.len()
+            );
+            if turned as f64 > OTHER * same.len() as f64 {
+                problems.push(format!("{}: {} on {device:?}: {turned} rows chose other experts", golden.name, format.name()));
+            }
+            if nmse > limit {
+                problems.push(format!("{}: {} on {device:?}: NMSE {nmse:e}, at most {limit:e}", golden.name, format.name()));
+            }
+            if device == DeviceSpec::Cpu {
+                s.reset();
+                count(golden, &mut s, &prompt, &mut steps.0[at]);
+            }
+        }
+    }
+    problems
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum()
+}
+
+/// Whether each row has the reference's experts in every layer.
+fn routed_alike(golden: &Golden, trace: &Trace, rows: usize) -> Vec<bool> {
+    let mut same = vec![true; rows];
+    for (layer, routing) in trace.routing.iter().enumerate() {
+        let prefix = format!("router_indices.model.layers.{layer}.");
+        let Some(name) = golden.names().into_iter().find(|n| n.starts_with(&prefix)) else { continue };
+        let (shape, wanted) = golden.ids(&name);
+        for (r, row) in routing.iter().enumerate() {
+            let wanted = &wanted[r * shape[1]..(r + 1) * shape[1]];
+            same[r] &= row.iter().all(|(e, _)| wanted.contains(e));
+        }
+    }
+    same
+}
+
+/// Greedy steps behind the prompt, each after the reference's ids.
+fn count(golden: &Golden, s: &mut Sequence<'_>, prompt: &[u32], (same, all): &mut (usize, usize)) {
+    let name = if golden.has("generated_ids") { "generated_ids" } else { "und.generated_ids" };
+    let wanted = golden.ids(name).1;
+    let banned = s.banned(golden);
+    let found = s.push(&wanted[..wanted.len() - 1]);
+    for (at, logits) in found.iter().enumerate().skip(prompt.len() - 1) {
+        *all += 1;
+        *same += usize::from(best(logits, |id| !banned.contains(&id)) == wanted[at + 1]);
+    }
+}
