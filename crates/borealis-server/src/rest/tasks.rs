@@ -56,6 +56,7 @@ pub(super) struct TaskInput {
     /// Cannot switch the operator's rules off; accepted.
     #[serde(default, deserialize_with = "flag")]
     #[schema(default = true)]
+    #[allow(dead_code, reason = "checked for its type only: a client cannot switch the operator's rules off")]
     pub nsfw_checker: Option<bool>,
     /// The same seed makes the same clip (ours).
     #[serde(default, deserialize_with = "whole")]

@@ -209,7 +209,7 @@ mod tests {
         let of = |text: &str| decode_data(text, "image").map(|b| b.to_vec());
         assert_eq!(of("image/png;base64,AP8=").unwrap(), [0, 255]);
         assert_eq!(of("image/png;BASE64,A P\n8%3D").unwrap(), [0, 255]);
-        assert_eq!(of(";base64,").unwrap(), []);
+        assert!(of(";base64,").unwrap().is_empty());
         for wrong in ["image/png,AP8=", "image/png;base64", "image/png;base64,!!", "image/png;base64,AP8"] {
             assert!(of(wrong).unwrap_err().message.contains("data:"), "{wrong}");
         }
