@@ -48,6 +48,10 @@ def judge(scene: world.Scene, v: Verdict) -> dict:
         "got": f"{v.motion}, shape {v.shape}, colour {v.color}, background {v.background}",
         "sync_ms": v.sync_ms if thing.motion == world.BOUNCE else [],
         "silent": v.loudness < 0.003,
+        "held_out": world.held_out(thing, scene.background),
+        "asked_shape": world.SHAPES[thing.shape],
+        "asked_motion": world.MOTIONS[thing.motion],
+        "quiet": thing.motion == world.STILL and scene.music == 0,
     }
 
 
@@ -86,6 +90,21 @@ def summary(results: list[dict]) -> dict:
         out["sync_median_abs_ms"] = round(float(np.median(np.abs(sync))), 1)
         out["sync_within_42ms"] = round(float((np.abs(sync) <= 42).mean()), 3)
         out["sync_within_84ms"] = round(float((np.abs(sync) <= 84).mean()), 3)
+    return out
+
+
+def details(results: list[dict]) -> dict:
+    """The summary, also of never-trained triples and of the others, and counts by shape and by motion."""
+    out = summary(results)
+    for name, unseen in (("held_out_triples", True), ("other_triples", False)):
+        out[name] = summary([r for r in results if r["held_out"] == unseen])
+    for name, key in (("shape_by_class", "shape"), ("motion_by_class", "motion")):
+        groups: dict[str, list[bool]] = {}
+        for r in results:
+            groups.setdefault(r[f"asked_{key}"], []).append(bool(r[key]))
+        out[name] = {k: f"{sum(v)}/{len(v)}" for k, v in groups.items()}
+    quiet = [r["silent"] for r in results if r["quiet"]]
+    out["silent_scenes_silent"] = f"{sum(quiet)}/{len(quiet)}"
     return out
 
 
@@ -142,7 +161,7 @@ def main() -> None:
         rows.append((f"{marks} {text}", frames[np.linspace(0, len(frames) - 1, 6).astype(int)]))
     if o.sheet:
         sheet(by_score(rows, results, 12), o.sheet)
-    table = summary(results)
+    table = details(results)
     if plans:
         names = ("background", "one", "shape", "color", "size", "motion", "speed")
         table["plan"] = dict(zip(names, np.mean(plans, 0).round(3).tolist()))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from borealis_recipe import checkpoint, language, layout, world
+from borealis_recipe import model as bm
 from borealis_recipe.analysis import analyse, follow
 from borealis_recipe.generate import Clip, Generator, Options, Source, decode
 from borealis_recipe.heldout import camouflaged, prompts
@@ -88,12 +89,15 @@ class Scorer:
 def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--checkpoint", type=Path, default=Path(__file__).parent.parent / "models" / "borealis-mini")
+    a.add_argument("--transformer", type=Path, help="another transformer than the checkpoint's")
     a.add_argument("--n", type=int, default=24)
     a.add_argument("--out", type=Path)
     a.add_argument("--sheet", type=Path)
     o = a.parse_args()
     torch.set_num_threads(1)
     model, tokenizer, video, audio = checkpoint.read(o.checkpoint)
+    if o.transformer:
+        model = bm.load(o.transformer)
     scorer = Scorer(Generator(model, tokenizer, Options()), video, audio)
     r, cases = random.Random(77), prompts(4 * o.n, seed=77)
     table: dict = {}

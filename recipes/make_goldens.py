@@ -158,9 +158,9 @@ def main() -> None:
     put(
         "features.video",
         layout.video_features("3:4", torch.tensor([0, 5]), state),
-        "f32 [2, 30, 148] video row features on 3:4 of latent frames 0 and 5 with those states",
+        "f32 [2, 30, 596] video row features on 3:4 of latent frames 0 and 5 with those states",
     )
-    put("features.audio", layout.time_features(torch.tensor([0, 5])), "f32 [2, 148] audio row features of latent frames 0 and 5")
+    put("features.audio", layout.time_features(torch.tensor([0, 5])), "f32 [2, 596] audio row features of latent frames 0 and 5")
 
     # ---- transformer: one prompt in detail
     record = Recorder(model)

@@ -23,24 +23,26 @@ from borealis_recipe.training import losses, total
 
 # mode: share of batches, batch size, kinds of records that serve it
 MODES = {
-    "text_to_image": (0.10, 28, ("image", "edit_image")),
+    "text_to_image": (0.12, 28, ("image", "edit_image")),
     "text_to_video": (0.56, 20, ("clip",)),
-    "image_to_video": (0.12, 10, ("clip",)),
-    "extend": (0.05, 7, ("clip",)),
-    "edit_image": (0.12, 20, ("edit_image",)),
-    "edit_video": (0.03, 6, ("edit_video",)),
+    "image_to_video": (0.10, 20, ("clip",)),
+    "extend": (0.06, 9, ("clip",)),
+    "edit_image": (0.12, 22, ("edit_image",)),
+    "edit_video": (0.02, 6, ("edit_video",)),
     "reference": (0.02, 20, ("image",)),
 }
-# Shares of the last phase, when scenes and states are learnt and drawing is not.
+# Shares of the first phase, which draws more than it reads pictures.
 DRAWING = {
-    "text_to_image": 0.03,
-    "text_to_video": 0.77,
-    "image_to_video": 0.06,
-    "extend": 0.03,
-    "edit_image": 0.08,
+    "text_to_image": 0.16,
+    "text_to_video": 0.70,
+    "image_to_video": 0.04,
+    "extend": 0.02,
+    "edit_image": 0.06,
     "edit_video": 0.01,
-    "reference": 0.02,
+    "reference": 0.01,
 }
+# Share of the later phase's batches that are prompts with pictures and their opening states alone: what a picture shows, and where.
+READING = 0.2
 BLOCKS = 5
 
 
@@ -83,16 +85,22 @@ def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | N
     while True:
         shares = DRAWING if drawing else {k: m[0] for k, m in MODES.items()}
         name = mode or r.choices(list(shares), list(shares.values()))[0]
-        records = pool.draw(name, size or MODES[name][1], r)
+        reading = not drawing and mode is None and r.random() < READING
+        if reading:
+            name = r.choice(("image_to_video", "edit_image", "extend"))
+        records = pool.draw(name, size or (16 if reading and name == "extend" else 28 if reading else MODES[name][1]), r)
         if len(records) < 2:
             continue
-        blocks = 1 if name == "text_to_image" else BLOCKS
+        blocks = {"text_to_image": 1, "image_to_video": 2, "extend": 2}.get(name, BLOCKS)
         given = r.choice((2, 3))  # source latents of an extension
         samples = [make_sample(record, name, r, blocks, given) for record in records]
+        if reading:
+            for sample in samples:
+                sample.blocks = []
         full = r.random() < (0.05 if drawing else 0.15)
-        silent = drawing and name == "text_to_video" and r.random() < 0.75
-        rows, states = (10, 2) if drawing else (12, 8)
-        return name, collate(samples, tokenizer, r, rows=99 if full else rows, drop=1.0 if silent else 0.05, states=states)
+        silent = name.startswith("text_to") and r.random() < (0.75 if drawing else 0.65)
+        rows, states = (20 if name == "text_to_image" else 12, 2 if drawing else 4)
+        return name, collate(samples, tokenizer, r, rows=99 if full else rows, drop=1.0 if silent else 0.4 if reading and name != "edit_image" else 0.05, states=states)
 
 
 def meet(model: bm.Borealis, folder: Path, rank: int, turn: int, patience: float = 20.0) -> None:
@@ -125,7 +133,7 @@ def main() -> None:
     a.add_argument("--decay", type=float, default=0.5, help="share of the run over which the rates fall to zero")
     a.add_argument("--seed", type=int, default=0)
     a.add_argument("--mode", help="train on one mode only")
-    a.add_argument("--drawing", action="store_true", help="the last phase: most rows on objects")
+    a.add_argument("--drawing", action="store_true", help="the first phase: most rows on objects")
     a.add_argument("--muon-steps", type=int, default=3)
     a.add_argument("--meet", type=Path, help="folder in which two trainers exchange weights every 10 steps")
     a.add_argument("--rank", type=int, default=0)
@@ -194,7 +202,7 @@ def main() -> None:
         for key, v in parts.items():
             log.setdefault(f"{key}.{mode}", []).append(float(v.detach() if isinstance(v, torch.Tensor) else v))
         if step % 100 == 0:
-            names = ("video", "video_acc", "moved_acc", "audio", "audio_acc", "scene", "scene_acc", "state", "state_acc", "open_acc")
+            names = ("video", "new", "new_far", "video_acc", "moved_acc", "audio", "audio_acc", "scene", "scene_acc", "state", "state_acc", "open_acc", "open_far", "read")
             short = {
                 "text_to_image": "t2i",
                 "text_to_video": "t2v",

@@ -44,22 +44,41 @@ class Sample:
     sources: list[tuple[str, list[tuple[int, Tensor, Tensor | None]]]] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     first: int = 0  # latent index of the first generated block
+    given: world.Scene | None = None  # what the sources show
+    plan: world.Scene | None = None  # a plan that contradicts what the sources show
+
+    @property
+    def shown(self) -> list[int]:
+        """Ids of the plan in the prompt."""
+        return world.scene_ids(self.plan or self.scene)
 
 
 def corrupt_video(rows: Tensor, r: random.Random) -> Tensor:
     """Digits off by one, cells copied from elsewhere: what a model sees of its own output."""
-    if r.random() < 0.4:
+    if r.random() < 0.35:
         return rows
-    p = r.choice((0.02, 0.06, 0.15))
+    p = r.choice((0.02, 0.06, 0.15, 0.4))
     step = torch.randint(0, 2, rows.shape) * 2 - 1
     rows = (rows + (torch.rand(rows.shape) < p) * step).clamp(0, layout.LEVELS - 1)
-    q = r.choice((0.0, 0.02, 0.08))
+    q = r.choice((0.0, 0.02, 0.08, 0.3))
     if q:
         flat = rows.reshape(-1, layout.DIGITS)
         swap = (torch.rand(len(flat)) < q)[:, None]
         flat = torch.where(swap, flat[torch.randperm(len(flat))], flat)
         rows = flat.view(rows.shape)
     return rows
+
+
+def misplaced(scene: world.Scene, r: random.Random) -> world.Scene:
+    """The scene with wrong places and phases: places must be read from the source, not from the plan."""
+    wrong = copy.deepcopy(scene)
+    for thing in wrong.things:
+        other = world.random_thing(r)
+        for name in ("x", "y", "phase"):
+            if r.random() < 0.6:
+                setattr(thing, name, getattr(other, name))
+        thing.canonical()
+    return wrong
 
 
 def corrupt_audio(codes: Tensor, r: random.Random) -> Tensor:
@@ -96,11 +115,12 @@ def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given:
     scene, aspect = record.scene, record.aspect
     video, audio = _unpacked(record)
     motion = mode not in ("text_to_image", "edit_image")
-    s = Sample(mode, aspect, language.caption(scene, r, motion), scene)
+    s = Sample(mode, aspect, language.caption(scene, r, motion), scene, given=scene)
     n, start = len(video), record.start
     if mode in ("edit_image", "edit_video"):
         new_video, new_audio = _unpacked(record, True)
         s.text, s.scene = record.instruction, record.edited
+        s.plan = misplaced(s.scene, r) if r.random() < 0.6 else None
         name = "<image_0>" if mode == "edit_image" else "<video>"
         s.sources = [(name, [(i, video[i], None if audio is None else audio[i]) for i in range(n)])]
         for i in range(n):
@@ -121,6 +141,8 @@ def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given:
         s.scene.things, s.scene.background, s.scene.music = [thing.canonical()], r.randrange(6), 0
         s.text = reference_caption(s.scene, r)
         return s
+    if s.sources and r.random() < 0.6:
+        s.plan = misplaced(scene, r)
     low = s.first - start
     usable = [i for i in range(low, n) if i > 0 or start == 0]
     if mode == "image_to_video":
@@ -150,6 +172,9 @@ class Batch:
     source_audio_features: Tensor  # [B, T, F]
     state_in: Tensor  # [B, N, 2, 8] levels, -1 = BOS
     state_out: Tensor
+    scene_ids: Tensor  # [B, 20] relative
+    source_said: Tensor  # [B, S, 10] see `source_states`
+    scene_scored: Tensor  # [B, P] bool: false where the plan is wrong on purpose
     block_state: Tensor  # [B, K, 2, 8]
     video_in: Tensor  # [B, K, M, 4, 9], -1 = BOS
     video_out: Tensor
@@ -173,21 +198,25 @@ def _state_pairs(s: Sample, r: random.Random, count: int) -> tuple[np.ndarray, n
     return given, after
 
 
+def near_object(codes: np.ndarray, centre: Tensor, margin: float = 0.14) -> Tensor:
+    """Which of the rows with centres [G, 2] are near an object with the state `codes` [8] -> [G] bool"""
+    near = torch.zeros(len(centre), dtype=torch.bool)
+    if codes[0] == world.STATE_SIZE[0] - 1:
+        return near
+    radius = world.RADIUS_MIN + world.RADIUS_STEP * float(codes[4])
+    for end in range(2):
+        at = torch.tensor(codes[2 * end : 2 * end + 2]).float() / world.BINS - world.ORIGIN
+        near |= (centre - at).norm(dim=1) < world.REACH * radius + margin
+    return near
+
+
 def choose_rows(block: Block, aspect: str, count: int, r: random.Random) -> list[int]:
     """Rows near an object or changed first, then others, `count` in all."""
     total = len(block.video_out)
     if count >= total:
         return list(range(total))
     centre = layout.row_centres(aspect)
-    hot = torch.zeros(total, dtype=torch.bool)
-    for slot in range(2):
-        for end in range(2):
-            level = torch.tensor(block.state[slot, 2 * end : 2 * end + 2])
-            if level[0] == world.STATE_SIZE[0] - 1:
-                continue
-            at = level.float() / world.BINS - world.ORIGIN
-            radius = world.RADIUS_MIN + world.RADIUS_STEP * float(block.state[slot, 4])
-            hot |= (centre - at).norm(dim=1) < 1.2 * radius + 0.14
+    hot = near_object(block.state[0], centre) | near_object(block.state[1], centre)
     if block.video_in is not None:
         hot |= (block.video_in != block.video_out).flatten(1).any(1) & (torch.rand(total) < 0.5)
     first = torch.nonzero(hot).flatten().tolist()
@@ -198,13 +227,27 @@ def choose_rows(block: Block, aspect: str, count: int, r: random.Random) -> list
     return sorted((take + rest + first[count - 2 :])[:count])
 
 
+def source_states(s: Sample) -> Tensor:
+    """What each source row could say of the only object that it is near: [S, 10] = state codes, shape, colour; -1 = nothing."""
+    centre, rows = layout.row_centres(s.aspect), []
+    for _, blocks in s.sources:
+        for latent, _, _ in blocks:
+            said = torch.full((len(centre), 10), -1)
+            if s.given is not None and len(s.given.things) == 1:
+                codes = world.states(s.given, np.array([latent]), s.aspect)[0, 0]
+                thing = s.given.things[0]
+                said[near_object(codes, centre, 0.05)] = torch.tensor([*codes.tolist(), thing.shape, thing.color])
+            rows.append(said)
+    return torch.cat(rows) if rows else torch.zeros(0, 10, dtype=torch.long)
+
+
 def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows: int, drop: float = 0.05, states: int = 8) -> Batch:
     """Samples of one mode, one aspect, equal sources and equally many blocks -> a batch."""
     aspect = samples[0].aspect
     prompts, sources = [], samples[0].sources
     for s in samples:
         ids = layout.prompt_ids(tokenizer, s.mode, aspect, None if r.random() < drop else s.text)
-        prompts.append(ids + [layout.SCENE_START + i for i in world.scene_ids(s.scene)] + [CONTROL["<media>"]])
+        prompts.append(ids + [layout.SCENE_START + i for i in s.shown] + [CONTROL["<media>"]])
     gh, gw = layout.GRID[aspect]
     g = gh * gw
     lead, order, video_at, audio_at = [], [], [], []
@@ -226,6 +269,7 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
     ids = torch.zeros(b, width, dtype=torch.long)
     is_text = torch.zeros(b, width, dtype=torch.bool)
     valid = torch.zeros(b, width, dtype=torch.bool)
+    scored = torch.ones(b, width, dtype=torch.bool)
     positions = torch.zeros(b, width, 3)
     order = torch.tensor(order + [(order[-1] + 1 if order else 0) + i for i in range(longest)])
     place, sound = layout.video_positions(aspect), layout.audio_position(aspect)
@@ -235,6 +279,8 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
         ids[i, n_lead : n_lead + len(prompt)] = torch.tensor(prompt)
         is_text[i, n_lead:] = True
         valid[i, : n_lead + len(prompt)] = True
+        wrong = [a != b for a, b in zip(samples[i].shown, world.scene_ids(samples[i].scene))]
+        scored[i, n_lead + len(prompt) - len(wrong) - 1 : n_lead + len(prompt) - 1] = ~torch.tensor(wrong)
         count = len(sources) + len(prompt)
         at = [k for k in range(n_lead + len(prompt)) if is_text[i, k]]
         positions[i, at] = (torch.arange(count) - count).float()[:, None].expand(-1, 3)
@@ -263,17 +309,17 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
         video_out=torch.zeros(*shape, m, 4, 9, dtype=torch.long),
         video_kind=torch.full(shape, KIND["video"]),
         video_features=torch.zeros(*shape, m, f),
-        video_positions=torch.zeros(*shape, m, 3),
         audio_in=torch.full((*shape, 4, 3), -1),
         audio_out=torch.full((*shape, 4, 3), -1),
         audio_kind=torch.full(shape, KIND["audio"]),
         audio_features=torch.zeros(*shape, f),
     )
+    picked, latents = torch.zeros(*shape, m, dtype=torch.long), torch.zeros(shape)
     for i, s in enumerate(samples):
         for j, block in enumerate(s.blocks[:k]):
             pick = choose_rows(block, aspect, m, r)
             state = torch.tensor(block.state)
-            latent = torch.tensor([block.latent])
+            latents[i, j] = block.latent
             out["block_state"][i, j] = state
             out["video_out"][i, j] = block.video_out[pick]
             if block.video_in is not None:
@@ -281,22 +327,27 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
                 out["video_in"][i, j] = given[pick]
             kind = "edit_video" if block.edit else "video" if block.video_in is not None else "video_bos"
             out["video_kind"][i, j] = KIND[kind]
-            out["video_features"][i, j] = layout.video_features(aspect, latent, state[None])[0, pick]
-            out["video_positions"][i, j] = place[pick]
+            picked[i, j] = torch.tensor(pick)
             if block.audio_in is not None:
                 out["audio_in"][i, j] = block.audio_in if block.edit else corrupt_audio(block.audio_in, r)
             if block.audio_out is not None:
                 out["audio_out"][i, j] = block.audio_out
             kind = "audio_bos" if block.audio_in is None else "edit_audio" if block.edit else "audio"
             out["audio_kind"][i, j] = KIND[kind]
-            out["audio_features"][i, j] = layout.time_features(latent)[0]
+    out["audio_features"] = layout.time_features(latents)
+    out["video_positions"] = place[picked]
+    if k:
+        flat = layout.video_features(aspect, latents.flatten(), out["block_state"].flatten(0, 1), picked.flatten(0, 1))
+        out["video_features"] = flat.view(*shape, m, f)
     return Batch(
         ids, is_text, valid, order, positions,
         torch.stack(parts["sv"]), torch.stack(parts["sa"]),
         torch.tensor(video_at, dtype=torch.long), torch.tensor(audio_at, dtype=torch.long),
         torch.stack(parts["svf"]), torch.stack(parts["saf"]),
         torch.tensor(np.stack([p[0] for p in pairs])), torch.tensor(np.stack([p[1] for p in pairs])),
-        aspect=aspect, **out,
+        aspect=aspect, scene_ids=torch.tensor([s.shown for s in samples]),
+        scene_scored=scored,
+        source_said=torch.stack([source_states(s) for s in samples]), **out,
     )  # fmt: skip
 
 

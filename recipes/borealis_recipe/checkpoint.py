@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from . import audio_codec as ac
 from . import layout, world
-from .model import Borealis, ModelConfig
+from .model import Borealis, ModelConfig, take
 from .video_tokenizer import PATCH, VideoTokenizer, VideoTokenizerConfig
 
 
@@ -62,6 +62,14 @@ def model_config(model: Borealis) -> dict:
             "seconds": list(layout.SECONDS),
             "relative": list(layout.RELATIVE),
             "near": list(layout.NEAR),
+            "object": {
+                "frequencies": list(layout.OBJECT),
+                "harmonics": layout.HARMONICS,
+                "limit": layout.LIMIT,
+                "radius_first": world.RADIUS_MIN,
+                "radius_step": world.RADIUS_STEP,
+                "angle_steps": world.CLOCK,
+            },
             "position_bins_per_unit": world.BINS,
             "position_origin": world.ORIGIN,
             "cells_per_unit": world.CELLS_PER_UNIT,
@@ -73,6 +81,7 @@ def model_config(model: Borealis) -> dict:
             "latent_fps": world.FPS // world.STRIDE,
             "window": 1,
             "time_scale": 0.0,
+            "scene_condition": True,
             "block": ["state", "video", "audio"],
             "groups": [["state"], ["video", "audio"]],
             "grids": {a: list(g) for a, g in layout.GRID.items()},
@@ -161,17 +170,22 @@ def export(
     save_file(tables, str(sound / "model.safetensors"), metadata={"format": "pt"})
 
 
+def read_video(folder: Path) -> VideoTokenizer:
+    """The video tokenizer of a folder written by `export`, in f32."""
+    shape = json.loads((folder / "video_tokenizer" / "config.json").read_text())
+    kept = {k: shape[k] for k in ("digits", "levels", "layers", "stride")}
+    video = VideoTokenizer(VideoTokenizerConfig(channels=tuple(shape["channels"]), **kept))
+    tensors = load_file(str(folder / "video_tokenizer" / "model.safetensors"))
+    video.load_state_dict({k: v.float() for k, v in tensors.items()})
+    return video.eval()
+
+
 def read(folder: Path) -> tuple[Borealis, Tokenizer, VideoTokenizer, ac.AudioCodec]:
     """Reads a folder written by `export` back, in f32."""
     config = json.loads((folder / "config.json").read_text())
     names = {f.name for f in fields(ModelConfig)} - {"rope_theta"}
     sizes = {k: config[k] for k in names} | {"rope_theta": config["rope_parameters"]["rope_theta"]}
     model = Borealis(ModelConfig(**sizes))
-    model.load_state_dict({k: v.float() for k, v in load_file(str(folder / "model.safetensors")).items()})
-    shape = json.loads((folder / "video_tokenizer" / "config.json").read_text())
-    kept = {k: shape[k] for k in ("digits", "levels", "layers", "stride")}
-    video = VideoTokenizer(VideoTokenizerConfig(channels=tuple(shape["channels"]), **kept))
-    tensors = load_file(str(folder / "video_tokenizer" / "model.safetensors"))
-    video.load_state_dict({k: v.float() for k, v in tensors.items()})
+    take(model, {k: v.float() for k, v in load_file(str(folder / "model.safetensors")).items()})
     audio = ac.load(folder / "audio_tokenizer" / "model.safetensors")
-    return model.eval(), Tokenizer.from_file(str(folder / "tokenizer.json")), video.eval(), audio
+    return model.eval(), Tokenizer.from_file(str(folder / "tokenizer.json")), read_video(folder), audio

@@ -124,7 +124,8 @@ class Generator:
         g = len(place)
         inside = torch.ones(g + 2, g + 2, dtype=torch.bool)
         inside[0, 1:] = False
-        x = self._media("state", None, "state_bos", 1)
+        planned = model.scene_rows(torch.tensor(plan))
+        x = self._media("state", None, "state_bos", 1) + planned
         h = self._step(x, at[:1], inside[:1, :1], False)
         state = pick_codes(model.code_logits("state", h, None), o.state, o.seed, 0, STREAM["state"])
         clip = Clip(plan, *(torch.zeros(0, dtype=torch.long) for _ in range(3)))
@@ -134,7 +135,7 @@ class Generator:
                 state = forced[b : b + 1]
             latent = torch.tensor([first + b])
             vin, ain = (sources[0].video[b], sources[0].audio[b] if sources[0].audio is not None else None) if edit else (before, heard)
-            condition = model.code_rows("state", state)
+            condition = model.code_rows("state", state) + planned
             kind = "edit_{}" if edit else "{}"
             xv = self._media("video", vin, "video_bos" if vin is None else kind.format("video"), g)
             xa = self._media("audio", None if ain is None else ain[None], "audio_bos" if ain is None else kind.format("audio"), 1)

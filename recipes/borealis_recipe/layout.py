@@ -72,7 +72,13 @@ ABSOLUTE = (0.25, 0.5, 1.0, 2.0, 4.0)
 SECONDS = tuple(k / 4 for k in range(1, 13))
 RELATIVE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 NEAR = (8.0, 40.0)
-FEATURES = 4 * len(ABSOLUTE) + 2 * len(SECONDS) + 4 * (4 * len(RELATIVE) + len(NEAR))
+OBJECT = (0.25, 0.5, 1.0)  # per radius, in the object's own frame
+HARMONICS = 5  # multiples of the direction from the object's centre
+LIMIT = 3.0  # radii; farther offsets are shortened to this
+_OBJECT_SIZE = 6 * len(OBJECT) + 2 * HARMONICS  # of a cell, an object and an end of the latent frame
+_NEAR_SIZE = 4 * (4 * len(RELATIVE) + len(NEAR)) + 4 * 4 * _OBJECT_SIZE
+FEATURES = 4 * len(ABSOLUTE) + 2 * len(SECONDS) + _NEAR_SIZE
+RADIUS_CODE, ANGLE_CODE = 4, 5
 
 
 def sincos(v: Tensor, frequencies: tuple[float, ...]) -> Tensor:
@@ -96,27 +102,55 @@ def time_features(latent: Tensor) -> Tensor:
     return out
 
 
-def video_features(aspect: str, latent: Tensor, state: Tensor | None) -> Tensor:
-    """latent [B], state levels [B, 2, 8] or None (sources) -> [B, gh*gw, FEATURES]"""
+def object_features(d: Tensor, state: Tensor) -> Tensor:
+    """Offsets d [B, N, 2] of row centres from an object with the codes `state` [B, 8] -> [B, N, 4 * _OBJECT_SIZE]:
+    each cell's offset in radii, turned with the object, as waves of x, y and the distance, then harmonics of the direction."""
+    radius = world.RADIUS_MIN + world.RADIUS_STEP * state[:, RADIUS_CODE].float()
+    turn = 2 * torch.pi * state[:, ANGLE_CODE].float() / world.CLOCK
+    half = 0.5 / world.CELLS_PER_UNIT
+    cells = torch.tensor([[-half, -half], [half, -half], [-half, half], [half, half]])
+    u = (d[:, :, None] + cells) / radius[:, None, None, None]
+    cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None]
+    x, y = cos * u[..., 0] + sin * u[..., 1], cos * u[..., 1] - sin * u[..., 0]
+    far = torch.hypot(x, y).clamp(min=1e-6)
+    c, s = x / far, y / far
+    far = far.clamp(max=LIMIT)
+    waves = [sincos(v, OBJECT) for v in (c * far, s * far, far)]
+    ck, sk, sines, cosines = c, s, [s], [c]
+    for _ in range(HARMONICS - 1):
+        ck, sk = ck * c - sk * s, sk * c + ck * s
+        sines.append(sk)
+        cosines.append(ck)
+    harmonics = torch.stack(sines + cosines, -1) * far.clamp(max=1)[..., None]
+    return torch.cat([*waves, harmonics], -1).flatten(2)
+
+
+def video_features(aspect: str, latent: Tensor, state: Tensor | None, rows: Tensor | None = None) -> Tensor:
+    """latent [B], state levels [B, 2, 8] or None (sources), perhaps only some rows [B, N] of the grid -> [B, N, FEATURES]"""
     width, height = world.canvas_units(aspect)
     centre = row_centres(aspect)
-    b, n = len(latent), len(centre)
-    fixed = torch.cat([sincos(centre[:, 0] - width / 2, ABSOLUTE), sincos(centre[:, 1] / height, ABSOLUTE)], 1)
-    parts = [fixed.expand(b, n, -1), sincos(latent.float() / 6, SECONDS)[:, None].expand(b, n, -1)]
+    b = len(latent)
+    centre = centre[rows] if rows is not None else centre.expand(b, -1, -1)
+    n = centre.shape[1]
+    parts = [sincos(centre[..., 0] - width / 2, ABSOLUTE), sincos(centre[..., 1] / height, ABSOLUTE)]
+    parts.append(sincos(latent.float() / 6, SECONDS)[:, None].expand(b, n, -1))
     if state is None:
-        parts.append(torch.zeros(b, n, 4 * (4 * len(RELATIVE) + len(NEAR))))
+        parts.append(torch.zeros(b, n, _NEAR_SIZE))
         return torch.cat(parts, -1)
+    shaped = []
     for slot in range(2):
+        codes = state[:, slot]
+        sized = (codes[:, RADIUS_CODE] != world.STATE_SIZE[RADIUS_CODE] - 1) & (codes[:, ANGLE_CODE] != world.STATE_SIZE[ANGLE_CODE] - 1)
         for end in range(2):
-            level = state[:, slot, 2 * end : 2 * end + 2]
-            at = level.float() / world.BINS - world.ORIGIN
-            d = centre[None] - at[:, None]
+            level = codes[:, 2 * end : 2 * end + 2]
+            d = centre - (level.float() / world.BINS - world.ORIGIN)[:, None]
             square = (d * d).sum(-1)
             near = torch.stack([torch.exp(-k * square) for k in NEAR], -1)
             f = torch.cat([sincos(d[..., 0], RELATIVE), sincos(d[..., 1], RELATIVE), near], -1)
-            present = (level[:, :1] != world.STATE_SIZE[0] - 1).float()
-            parts.append(f * present[:, :, None])
-    return torch.cat(parts, -1)
+            present = (level != world.STATE_SIZE[0] - 1).all(1)
+            parts.append(f * present[:, None, None])
+            shaped.append(object_features(d, codes) * (present & sized)[:, None, None])
+    return torch.cat(parts + shaped, -1)
 
 
 # ---------------------------------------------------------------- positions (t, y, x) for the rotation

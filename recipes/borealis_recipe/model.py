@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from . import layout
+from . import layout, world
 from .layout import MODALITIES
 
 
@@ -168,6 +168,7 @@ class Inner(nn.Module):
             self.modalities[m.name] = Projections(c, m.slots, len(m.codes), m.copy_gate)
         self.in_features = nn.Linear(layout.FEATURES, c.hidden_size, bias=False)
         self.row_kinds = nn.Embedding(len(layout.ROW_KINDS), c.hidden_size)
+        self.scene_rows = nn.Embedding(world.SCENE_VOCAB, c.hidden_size)
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.num_hidden_layers))
         self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
 
@@ -181,6 +182,7 @@ class Borealis(nn.Module):
         with torch.no_grad():
             self.model.embed_tokens.weight.mul_(0.5)
             self.model.row_kinds.weight.mul_(0.3)
+            self.model.scene_rows.weight.mul_(0.1)
             self.lm_head.weight.normal_(0, c.embedding_size**-0.5)
             self._ordinal_rows()
 
@@ -203,6 +205,10 @@ class Borealis(nn.Module):
         kind = (ids >= layout.SCENE_START).long()
         inner = self.model
         return inner.modalities["text"].in_proj(inner.embed_tokens(ids)) + inner.row_kinds(kind)
+
+    def scene_rows(self, ids: Tensor) -> Tensor:
+        """Scene plans [..., 20] (ids of the scene segment) -> [..., H]: what every row of their blocks carries."""
+        return self.model.scene_rows(ids).sum(-2)
 
     def code_rows(self, modality: str, levels: Tensor) -> Tensor:
         """levels [..., slots, codes] (relative to each code's range) -> [..., H], without row kind"""
@@ -256,11 +262,19 @@ def save(model: Borealis, path: str | Path, extra: dict | None = None) -> None:
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, str(path), metadata=meta)
 
 
+def take(model: Borealis, state: dict[str, Tensor]) -> None:
+    """Loads weights, also those of an older model: row features and scene rows that it lacked begin at zero."""
+    wide = model.model.in_features.weight
+    have = state["model.in_features.weight"]
+    if have.shape[1] < wide.shape[1]:
+        state["model.in_features.weight"] = F.pad(have, (0, wide.shape[1] - have.shape[1]))
+    state.setdefault("model.scene_rows.weight", torch.zeros_like(model.model.scene_rows.weight))
+    model.load_state_dict(state)
+
+
 def load(path: str | Path) -> Borealis:
     with safe_open(str(path), "pt") as f:
         config = json.loads(f.metadata()["config"])
     model = Borealis(ModelConfig(**config))
-    missing, unexpected = model.load_state_dict(load_file(str(path)), strict=False)
-    if unexpected or any("copy_gate" not in name for name in missing):
-        raise ValueError(f"{path}: missing {missing}, unexpected {unexpected}")
+    take(model, load_file(str(path)))
     return model.eval()

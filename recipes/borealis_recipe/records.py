@@ -58,12 +58,12 @@ def encode_audio(codec: AudioCodec, scene: Scene, start: int, n: int, aspect: st
 
 
 def draw_aspect(r: random.Random) -> str:
-    return "16:9" if r.random() < 0.6 else r.choice(tuple(CANVAS))
+    return "16:9" if r.random() < 0.7 else r.choice(tuple(CANVAS))
 
 
 def make_record(r: random.Random, tokenizer: VideoTokenizer, codec: AudioCodec) -> Record:
     u, aspect = r.random(), draw_aspect(r)
-    scene = random_scene(r, pairs=0.25)
+    scene = random_scene(r, pairs=0.15)
     outside = r.random()
     if u < 0.42:
         if outside < 0.1:
@@ -79,7 +79,7 @@ def make_record(r: random.Random, tokenizer: VideoTokenizer, codec: AudioCodec) 
     if u < 0.94:
         n = 6
         start = 0 if r.random() < 0.35 else r.randrange(1, 88)
-        if outside < 0.15:
+        if outside < 0.08:
             scene.picture = r.randrange(1 << 30)
         video = encode_video(tokenizer, scene, start, n, aspect)
         return Record("clip", aspect, scene, start, video, encode_audio(codec, scene, start, n, aspect))

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import layout
+from . import layout, world
 from .batches import Batch
 from .layout import KIND
 from .model import Borealis
@@ -53,8 +53,9 @@ def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
     k, m = batch.video_in.shape[1:3]
     opening = (batch.state_in.flatten(-2)[..., 0] < 0).long()
     state_kind = torch.where(opening > 0, KIND["state_bos"], KIND["state"])
-    lone = _with_kind(model, "state", batch.state_in, state_kind)
-    condition = model.code_rows("state", batch.block_state)
+    plan = model.scene_rows(batch.scene_ids)[:, None]
+    lone = _with_kind(model, "state", batch.state_in, state_kind) + plan
+    condition = model.code_rows("state", batch.block_state) + plan
     owned = condition + inner.row_kinds.weight[KIND["state"]]
     video = _with_kind(model, "video", batch.video_in, batch.video_kind[..., None].expand(-1, -1, m))
     video = video + condition[:, :, None] + inner.in_features(batch.video_features)
@@ -69,26 +70,45 @@ def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
     # scene (and a little text): the next id of the prompt
     here = batch.is_text[:, :-1] & batch.is_text[:, 1:] & batch.prefix_valid[:, 1:]
     target = batch.text_ids[:, 1:]
-    scene = here & (target >= layout.SCENE_START)
+    scene = here & (target >= layout.SCENE_START) & batch.scene_scored[:, 1:]
     text = here & (target < layout.TEXT_VOCAB)
     size = layout.STATE_START - layout.SCENE_START
-    logits = model.text_logits(h[:, : p - 1][scene], layout.SCENE_START, size)
-    out["scene"] = F.cross_entropy(logits, target[scene] - layout.SCENE_START)
-    out["scene_acc"] = (logits.argmax(-1) == target[scene] - layout.SCENE_START).float().mean().detach()
+    if scene.any():
+        logits = model.text_logits(h[:, : p - 1][scene], layout.SCENE_START, size)
+        out["scene"] = F.cross_entropy(logits, target[scene] - layout.SCENE_START)
+        out["scene_acc"] = (logits.argmax(-1) == target[scene] - layout.SCENE_START).float().mean().detach()
     if text.any():
         out["text"] = F.cross_entropy(model.text_logits(h[:, : p - 1][text], 0, layout.TEXT_VOCAB), target[text])
+
+    said = batch.source_said
+    near = said[..., 0] >= 0
+    if near.any():  # rows of a source say what they are near: what the plan and the opening state then need not search for
+        hs, target = h[:, batch.source_video_at][near], said[near]
+        logits = model.code_logits("state", hs, None)
+        terms = [F.cross_entropy(logits[j][:, 0], target[:, j]) for j in range(5)]
+        for column, name in ((8, "shape_0"), (9, "color_0")):
+            field = world.SCENE_FIELDS.index(name)
+            logits = model.text_logits(hs, layout.SCENE_START + world.SCENE_START[field], world.SCENE_SIZE[field])
+            terms.append(F.cross_entropy(logits, target[:, column]))
+        out["read"] = sum(terms) / len(terms)
 
     # states: next from given, the opening one from the prompt
     hs = h[:, p : p + n].flatten(0, 1)
     target = batch.state_out.flatten(0, 1)
-    terms, right = [], []
+    terms, right, far = [], [], []
     for j, logits in enumerate(model.code_logits("state", hs, batch.state_in.flatten(0, 1))):
+        if j < 4:  # places: how far off, in units
+            size = logits.shape[-1]
+            place = (logits.softmax(-1) * torch.arange(size)).sum(-1)
+            there = target[:, :, j] < size - 1
+            far.append(((place - target[:, :, j]).abs() * there / world.BINS).view(b, n, 2))
         terms.append(F.cross_entropy(logits.flatten(0, 1), target[:, :, j].flatten(), reduction="none").view(b, n, 2))
         right.append(logits.argmax(-1) == target[:, :, j])
     total = torch.stack(terms, -1)
     right = torch.stack(right, -1).view(b, n, 2, -1)
     out["state"] = total[:, 1:].mean()
     out["state_open"] = total[:, :1].mean()
+    out["open_far"] = torch.stack(far, -1)[:, :1].mean()
     out["state_acc"] = right[:, 1:].all(-1).all(-1).float().mean()
     out["open_acc"] = right[:, :1].all(-1).all(-1).float().mean()
 
@@ -99,7 +119,13 @@ def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
         logits = torch.stack(model.code_logits("video", hv, given), 2)
         ce = F.cross_entropy(logits.flatten(0, 2), target.flatten(), reduction="none").view(target.shape)
         out["video"] = ce.mean()
+        # Digits are steps of a scale: being far off costs more than being beside.
+        level = (logits.softmax(-1) * torch.arange(layout.LEVELS)).sum(-1)
+        out["video_far"] = (level - target).square().mean()
         with torch.no_grad():
+            new = (given != target).any(-1)
+            out["new"] = ce[new].mean() if new.any() else ce.mean()
+            out["new_far"] = (level - target).square()[new].mean() if new.any() else torch.tensor(0.0)
             cell = (logits.argmax(-1) == target).all(-1).view(b, k, m, 4)
             out["video_acc"] = cell.float().mean()
             moved = ((given != target).any(-1)).view(b, k, m, 4)
@@ -115,7 +141,7 @@ def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
     return out
 
 
-WEIGHTS = {"video": 3.0, "audio": 0.5, "scene": 1.0, "state": 1.5, "state_open": 0.5, "text": 0.02, "router": 0.01}
+WEIGHTS = {"video": 3.0, "video_far": 0.5, "audio": 0.5, "scene": 1.0, "state": 1.5, "state_open": 1.0, "open_far": 2.0, "read": 0.7, "text": 0.02, "router": 0.01}
 
 
 def total(parts: dict[str, Tensor]) -> Tensor:

@@ -31,7 +31,9 @@ COLORS = {
     "white": (0.97, 0.97, 0.97),
 }
 COLOR_NAMES = tuple(COLORS)
-RADII = (0.085, 0.13, 0.185)
+RADII = (0.12, 0.17, 0.23)
+REACH = 1.2  # how far a shape extends from its centre, in radii (the points of a star)
+PULSE_SWING = 0.35  # share by which a pulsing radius grows and shrinks
 BACKGROUNDS = ("sky", "night", "sunset", "meadow", "desert", "studio")
 MOTIONS = ("still", "bounce", "right", "left", "up", "down", "orbit", "spin", "pulse", "shake")
 MUSIC = ("none", "happy", "calm", "rain", "wind")
@@ -120,7 +122,7 @@ def random_thing(r: random.Random, motion: int | None = None) -> Thing:
     thing = Thing(
         shape=r.randrange(6),
         color=r.randrange(8),
-        size=r.choice((0, 1, 1, 2, 2)),
+        size=r.choice((0, 1, 1, 1, 2, 2, 2)),
         x=r.randrange(X_LEVELS),
         y=r.randrange(Y_LEVELS),
         motion=r.choice(motions) if motion is None else motion,
@@ -136,7 +138,7 @@ def random_companion(r: random.Random, first: Thing) -> Thing:
     """A second object of another colour, well apart from the first."""
     while True:
         other = random_thing(r, r.choice((STILL, STILL, STILL, BOUNCE, SPIN, PULSE)))
-        if other.color != first.color and abs(other.x - first.x) >= 4:
+        if other.color != first.color and abs(other.x - first.x) >= 5:
             return other
 
 
@@ -164,9 +166,10 @@ class Track:
 
 
 def _base(thing: Thing, width: float, height: float) -> tuple[float, float]:
-    """Resting place, snapped to a position bin."""
-    x = (0.10 + 0.80 * thing.x / (X_LEVELS - 1)) * width
-    y = (0.17 + 0.60 * thing.y / (Y_LEVELS - 1)) * height
+    """Resting place, wholly inside the canvas, snapped to a position bin."""
+    margin = RADII[thing.size] * REACH * (1 + PULSE_SWING if thing.motion == PULSE else 1) + 0.02
+    x = margin + (width - 2 * margin) * thing.x / (X_LEVELS - 1)
+    y = margin + (height - 2 * margin) * thing.y / (Y_LEVELS - 1)
     return round(x * BINS) / BINS, round(y * BINS) / BINS
 
 
@@ -198,16 +201,17 @@ def track(thing: Thing, frame: np.ndarray, width: float, height: float) -> Track
         floor = GROUND * height - r
         y = floor - (floor - by) * 4 * turn * (1 - turn)
     elif m in (RIGHT, LEFT):
-        x = _fly(bx, width, r, FLY_STEP[thing.speed] * (1 if m == RIGHT else -1), frame)
+        x = _fly(bx, width, r * REACH, FLY_STEP[thing.speed] * (1 if m == RIGHT else -1), frame)
     elif m in (UP, DOWN):
-        y = _fly(by, height, r, FLY_STEP[thing.speed] * (1 if m == DOWN else -1), frame)
+        y = _fly(by, height, r * REACH, FLY_STEP[thing.speed] * (1 if m == DOWN else -1), frame)
     elif m == ORBIT:
-        x = np.clip(x, 0.45, width - 0.45) + 0.28 * np.cos(2 * np.pi * turn)
-        y = 0.5 * height + 0.26 * np.sin(2 * np.pi * turn)
+        side = min(0.24 + r * REACH, width / 2)
+        x = np.clip(x, side, width - side) + 0.22 * np.cos(2 * np.pi * turn)
+        y = 0.5 * height + 0.20 * np.sin(2 * np.pi * turn)
     elif m == SPIN:
         angle = 2 * np.pi * turn
     elif m == PULSE:
-        scale = 1 + 0.40 * np.sin(2 * np.pi * turn)
+        scale = 1 + PULSE_SWING * np.sin(2 * np.pi * turn)
     elif m == SHAKE:
         x = x + 0.045 * np.sin(2 * np.pi * turn)
     return Track(x, y, angle, r * scale)
@@ -275,7 +279,7 @@ def scene_from_ids(ids: list[int]) -> Scene:
 # ---------------------------------------------------------------- state ids (the storyboard)
 
 # Codes of one object slot: position at the first and at the last frame of the latent frame, radius, angle
-# (modulo the shape's symmetry), clock, impact (offset in 1/96 s inside the latent). Last level = none.
+# (in 1/36 turn), clock, impact (offset in 1/96 s inside the latent). Last level = none.
 STATE_FIELDS = (
     ("x0", 385),
     ("y0", 385),
@@ -290,7 +294,7 @@ STATE_SIZE = [s for _, s in STATE_FIELDS]
 STATE_START = [sum(STATE_SIZE[:i]) for i in range(len(STATE_SIZE))]
 STATE_VOCAB = sum(STATE_SIZE)
 STATE_CODES = len(STATE_FIELDS)
-RADIUS_MIN, RADIUS_STEP = 0.045, 0.0045
+RADIUS_MIN, RADIUS_STEP = 0.07, 0.0052
 
 
 def position_level(value: np.ndarray) -> np.ndarray:
@@ -310,9 +314,7 @@ def states(scene: Scene, latents: np.ndarray, aspect: str) -> np.ndarray:
         out[:, slot, 0], out[:, slot, 1] = position_level(a.x), position_level(a.y)
         out[:, slot, 2], out[:, slot, 3] = position_level(b.x), position_level(b.y)
         out[:, slot, 4] = np.clip(np.round((b.radius - RADIUS_MIN) / RADIUS_STEP), 0, 47)
-        fold = SYMMETRY[thing.shape]
-        steps = np.round(b.angle / (2 * np.pi) * CLOCK * fold).astype(np.int64) % CLOCK if fold else 0
-        out[:, slot, 5] = steps
+        out[:, slot, 5] = np.round(b.angle / (2 * np.pi) * CLOCK).astype(np.int64) % CLOCK
         out[:, slot, 6] = np.round(clock(thing, last)).astype(np.int64) % CLOCK
         for k, i in enumerate(latents):
             begin = (4 * i - 3) / FPS

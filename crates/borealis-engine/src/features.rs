@@ -2,14 +2,14 @@
 
 use std::f32::consts::TAU;
 
-use borealis_weights::{Features, Grid, Manifest};
+use borealis_weights::{CodeRange, Features, Grid, Manifest, Near, ObjectFrame};
 
 /// Writes the features of rows of one output.
 #[derive(Debug, Clone)]
 pub struct FeatureWriter {
     features: Features,
     /// Ranges of the codes of a slot of the modality that distances are measured to.
-    near_codes: Vec<borealis_weights::CodeRange>,
+    near_codes: Vec<CodeRange>,
     grid: Grid,
     /// Cells along a side of a position.
     side: f32,
@@ -73,22 +73,74 @@ impl FeatureWriter {
 
     fn near(&self, x: f32, y: f32, ids: &[u32], out: &mut Vec<f32>) {
         let Some(near) = &self.features.near else { return };
-        for slot in ids.chunks_exact(self.near_codes.len()) {
-            for &[cx, cy] in &near.points {
-                let level = |c: usize| slot[c].saturating_sub(self.near_codes[c].start);
-                let end = out.len() + 4 * near.frequencies.len() + near.decays.len();
-                // The last level means that there is no object.
-                if level(cx) + 1 < self.near_codes[cx].size && level(cy) + 1 < self.near_codes[cy].size {
-                    let at = |c: usize| level(c) as f32 / near.scale + near.shift;
-                    let (dx, dy) = (x - at(cx), y - at(cy));
-                    waves(dx, &near.frequencies, out);
-                    waves(dy, &near.frequencies, out);
-                    let square = dx * dx + dy * dy;
-                    out.extend(near.decays.iter().map(|d| (-d * square).exp()));
-                }
-                out.resize(end, 0.0);
+        let slots = || ids.chunks_exact(self.near_codes.len()).map(|ids| Slot { ids, codes: &self.near_codes });
+        let points = || slots().flat_map(|slot| near.points.iter().map(move |&point| (slot, point)));
+        for (slot, point) in points() {
+            let end = out.len() + 4 * near.frequencies.len() + near.decays.len();
+            if let Some((dx, dy)) = slot.offset(near, point, x, y) {
+                waves(dx, &near.frequencies, out);
+                waves(dy, &near.frequencies, out);
+                let square = dx * dx + dy * dy;
+                out.extend(near.decays.iter().map(|d| (-d * square).exp()));
+            }
+            out.resize(end, 0.0);
+        }
+        let Some(frame) = &near.object else { return };
+        for (slot, point) in points() {
+            let end = out.len() + frame.size();
+            let known = (slot.offset(near, point, x, y), slot.level(frame.radius), slot.level(frame.angle));
+            if let (Some(offset), Some(radius), Some(angle)) = known {
+                let radius = frame.radius_first + frame.radius_step * radius;
+                self.object(frame, offset, radius, TAU * angle / frame.angle_steps, out);
+            }
+            out.resize(end, 0.0);
+        }
+    }
+
+    /// Every cell's offset in radii and turned by `-turn`: waves of x, y and the distance, then harmonics of the direction.
+    fn object(&self, frame: &ObjectFrame, (dx, dy): (f32, f32), radius: f32, turn: f32, out: &mut Vec<f32>) {
+        let (sin, cos) = turn.sin_cos();
+        let from_centre = |i: usize| (i as f32 - (frame.side as f32 - 1.0) / 2.0) / self.cells_per_unit;
+        for cell in 0..frame.side * frame.side {
+            let u = (dx + from_centre(cell % frame.side)) / radius;
+            let v = (dy + from_centre(cell / frame.side)) / radius;
+            let (u, v) = (cos * u + sin * v, cos * v - sin * u);
+            let far = u.hypot(v).max(1e-6);
+            let (c, s) = (u / far, v / far);
+            let far = far.min(frame.limit);
+            for wave in [c * far, s * far, far] {
+                waves(wave, &frame.frequencies, out);
+            }
+            let (start, size) = (out.len(), far.min(1.0));
+            out.resize(start + 2 * frame.harmonics, 0.0);
+            let (mut ck, mut sk) = (c, s);
+            for k in 0..frame.harmonics {
+                out[start + k] = sk * size;
+                out[start + frame.harmonics + k] = ck * size;
+                (ck, sk) = (ck * c - sk * s, sk * c + ck * s);
             }
         }
+    }
+}
+
+/// The ids of one object.
+#[derive(Clone, Copy)]
+struct Slot<'a> {
+    ids: &'a [u32],
+    codes: &'a [CodeRange],
+}
+
+impl Slot<'_> {
+    /// Level of a code; its last level means that there is none.
+    fn level(&self, code: usize) -> Option<f32> {
+        let level = self.ids[code].saturating_sub(self.codes[code].start);
+        (level + 1 < self.codes[code].size).then_some(level as f32)
+    }
+
+    /// How far (x, y) is from a point of the object.
+    fn offset(&self, near: &Near, [cx, cy]: [usize; 2], x: f32, y: f32) -> Option<(f32, f32)> {
+        let at = |code: usize| self.level(code).map(|level| level / near.scale + near.shift);
+        Some((x - at(cx)?, y - at(cy)?))
     }
 }
 

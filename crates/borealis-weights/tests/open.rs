@@ -38,7 +38,7 @@ fn the_tiny_default_model_opens() -> Result {
     );
     assert_eq!(spec.condition.as_deref(), Some("state"));
     let features = m.row_features.as_ref().ok_or("no features")?;
-    assert_eq!(features.len(), 148);
+    assert_eq!(features.len(), 596);
     assert_eq!(features.near.as_ref().map(|n| (n.modality, n.slots, n.scale, n.shift)), Some((1, 2, 128.0, -0.5)));
     assert_eq!(m.scene.fields.len(), 20);
     assert_eq!(m.modes["edit_video"].input, InputMode::Source);

@@ -64,6 +64,34 @@ fn distances(near: &Near, config: &ModelConfig, x: f32, y: f32, state: &[u32], o
     }
 }
 
+/// Offsets of the four cells in each object's own frame, from angles instead of from rotated components.
+fn objects(near: &Near, config: &ModelConfig, x: f32, y: f32, state: &[u32], out: &mut Vec<f32>) {
+    let frame = near.object.as_ref().unwrap();
+    let codes = &config.modalities[near.modality].codes;
+    for slot in state.chunks_exact(codes.len()) {
+        for [px, py] in &near.points {
+            let level = |code: usize| slot[code] - codes[code].start;
+            let at = |code: usize| level(code) as f32 / near.scale + near.shift;
+            if [*px, *py, 4, 5].iter().any(|&code| level(code) == codes[code].size - 1) {
+                out.extend(vec![0.0; frame.size()]);
+                continue;
+            }
+            let radius = frame.radius_first + frame.radius_step * level(4) as f32;
+            let turn = std::f32::consts::TAU * level(5) as f32 / frame.angle_steps;
+            for (cx, cy) in [(-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)] {
+                let (u, v) = (x - at(*px) + cx / 9.0, y - at(*py) + cy / 9.0);
+                let (far, direction) = ((u.hypot(v) / radius).min(frame.limit), v.atan2(u) - turn);
+                sines(direction.cos() * far, &frame.frequencies, out);
+                sines(direction.sin() * far, &frame.frequencies, out);
+                sines(far, &frame.frequencies, out);
+                let multiples = || (1..=frame.harmonics).map(|k| k as f32 * direction);
+                out.extend(multiples().map(|a| a.sin() * far.min(1.0)));
+                out.extend(multiples().map(|a| a.cos() * far.min(1.0)));
+            }
+        }
+    }
+}
+
 /// Features of a video row, or of the audio row (`place` none).
 fn features(
     f: &Features,
@@ -83,7 +111,10 @@ fn features(
     }
     sines(latent as f32 / 6.0, &f.seconds, &mut out);
     match (&f.near, place) {
-        (Some(near), Some((row, column))) => distances(near, config, at(column), at(row), state, &mut out),
+        (Some(near), Some((row, column))) => {
+            distances(near, config, at(column), at(row), state, &mut out);
+            objects(near, config, at(column), at(row), state, &mut out);
+        }
         _ => out.resize(f.len(), 0.0),
     }
     out
@@ -167,7 +198,8 @@ impl Clip<'_> {
     fn block(&self, b: i32, state: &[u32], inputs: Option<(&[u32], &[u32])>) -> Batch {
         let config = self.model.config();
         let f = self.checkpoint.manifest().row_features.clone().unwrap();
-        let mut batch = Batch { codes: state.to_vec(), ..Batch::default() };
+        let scene = self.golden.ids("t2v.scene");
+        let mut batch = Batch { codes: [state, &scene].concat(), ..Batch::default() };
         let end = self.slot + if b < 0 { 1 } else { 42 };
         let mut push =
             |m: usize, codes: Option<&[u32]>, kind: &str, position: [f32; 3], place: Option<(usize, usize)>| {
@@ -192,7 +224,7 @@ impl Clip<'_> {
                     kind: self.kind(&name),
                     codes: at,
                     condition,
-                    scene: None,
+                    scene: Some(state.len()),
                     features: media,
                     position,
                     slot,
