@@ -2,6 +2,7 @@
 
 mod depth;
 mod errors;
+mod foreign;
 mod formats;
 mod goldens;
 mod metamorphic;
