@@ -82,12 +82,12 @@ class Rest(unittest.TestCase):
         end = time.monotonic() + 60
         while time.monotonic() < end:
             body = self.session.get(f"{self.v1}/videos/{started}", timeout=30).json()
-            live = (body.get("video") or {}).get("url")
+            live = body.get("stream_url")
             if live or body["status"] != "pending":
                 break
             time.sleep(0.05)
         self.assertTrue(live, body)
-        data = requests.get(live, params={"stream": "1"}, timeout=120).content
+        data = requests.get(live, timeout=120).content
         self.assertEqual(harness.probe(data)["frames"], 360)
 
     def test_cancelling(self):

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tonic::Status;
 
 use super::proto;
-use crate::service::{Account, ApiError, Job, Output, Service, Spec, StoredFile};
+use crate::service::{Account, Job, Output, Service, Spec, StoredFile};
 
 /// Entries of a page: as the SDK documents it, and at most.
 const PAGE: u32 = 100;

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::service::{ApiError, ApiErrorKind, Job, JobError};
+use crate::service::{ApiError, ApiErrorKind, Job, JobError, JobState};
 
 /// The status code of each kind of error.
 ///
@@ -60,7 +60,10 @@ pub(super) fn of_job(error: &JobError) -> Status {
 /// The error of a job that ended without outputs.
 pub(super) fn job_error(job: &Job) -> JobError {
     job.error.clone().unwrap_or_else(|| {
-        let message = format!("the job ended as {} without a reason", job.state.name());
-        JobError { code: "internal_error".into(), message }
+        let (code, message) = match job.state {
+            JobState::Cancelled => ("failed_precondition", "it was cancelled by its owner"),
+            _ => ("internal_error", "the job failed without a reason: try again"),
+        };
+        JobError { code: code.into(), message: message.into() }
     })
 }
