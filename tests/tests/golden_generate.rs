@@ -166,13 +166,10 @@ fn text(golden: &mut Golden, device: &DeviceSpec) -> Vec<String> {
     let wanted = &all[prompt.len()..];
     let copy = worded(golden, golden.floats("logits").0[2], &[]);
     let out = run(&engine(copy.path(), device), greedy(&words(&prompt), OutputKind::Text { max_tokens: wanted.len() }));
-    let right = wanted.starts_with(&out.ids) && !out.ids.is_empty();
-    assert_eq!(
-        out.text.split_whitespace().count() + usize::from(out.ids.len() < wanted.len()),
-        out.ids.len(),
-        "{}",
-        out.text
-    );
+    // The reference was not allowed to end; here a text may, with an id that is not shown.
+    let shown = out.ids.len() - usize::from(out.ids.len() < wanted.len());
+    assert_eq!(out.text.split_whitespace().count(), shown, "{}", out.text);
+    let right = wanted.starts_with(&out.ids[..shown]) && shown > 0;
     if right { Vec::new() } else { vec![format!("{}: generated_ids: {:?}, wanted {wanted:?}", golden.name, out.ids)] }
 }
 

@@ -200,7 +200,10 @@ impl Decider {
         position: u32,
         code: u32,
     ) -> Result<u32, NotANumber> {
-        self.combined.get(range).and_then(|l| self.sampler.sample(l, rule, &self.seen, noise, position, code)).ok_or(NotANumber)
+        self.combined
+            .get(range)
+            .and_then(|l| self.sampler.sample(l, rule, &self.seen, noise, position, code))
+            .ok_or(NotANumber)
     }
 }
 

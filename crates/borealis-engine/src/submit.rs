@@ -236,7 +236,12 @@ impl Preparation<'_> {
             layout: self.layout.clone(),
             prompt_tokens: prompts[0].codes.len() + tail.iter().filter(|t| t.id.is_some()).count(),
             text_rule: Rule::new(&self.request.sampling, generation.sampling(scene)),
-            rules: self.layout.streams.iter().map(|s| Rule::new(&self.request.sampling, generation.sampling(&s.name))).collect(),
+            rules: self
+                .layout
+                .streams
+                .iter()
+                .map(|s| Rule::new(&self.request.sampling, generation.sampling(&s.name)))
+                .collect(),
             given: if inputs.before.is_empty() { vec![Vec::new(); streams] } else { inputs.before.clone() },
             source: (0..streams).map(of_source).collect(),
             forced: pictures.filter(|_| plan.spec.forced > 0).map(|s| source[0].ids[s].clone()).unwrap_or_default(),

@@ -47,7 +47,10 @@ pub(crate) fn check<'a>(request: &Request, manifest: &'a Manifest, model: &str) 
         return Err(unsupported("takes no negative prompt".into(), "leave it out"));
     }
     if request.output.size.is_some() {
-        return Err(unsupported("makes pictures of known ratios".into(), "use aspect_ratio and resolution instead of size"));
+        return Err(unsupported(
+            "makes pictures of known ratios".into(),
+            "use aspect_ratio and resolution instead of size",
+        ));
     }
     let Some(mode) = manifest.modes.get(mode_name).filter(|_| manifest.media.is_some()) else {
         let known: Vec<_> = manifest.modes.keys().map(String::as_str).collect();
@@ -75,9 +78,11 @@ pub(crate) fn check_open(request: &Request) -> Result<()> {
         return Err(EngineError::invalid("negative", "it is too long", format!("use at most {MAX_PROMPT} characters")));
     }
     match request.output.kind {
-        OutputKind::Text { max_tokens } if !(1..=MAX_TOKENS).contains(&max_tokens) => {
-            Err(EngineError::invalid("max_tokens", format!("{max_tokens} is out of range"), format!("use 1 to {MAX_TOKENS}")))
-        }
+        OutputKind::Text { max_tokens } if !(1..=MAX_TOKENS).contains(&max_tokens) => Err(EngineError::invalid(
+            "max_tokens",
+            format!("{max_tokens} is out of range"),
+            format!("use 1 to {MAX_TOKENS}"),
+        )),
         _ => Ok(()),
     }
 }
@@ -147,7 +152,12 @@ fn check_sampling(sampling: &Sampling) -> Result<()> {
     range("temperature", sampling.temperature, |v| (0.0..=100.0).contains(&v), "use 0 (the likeliest) to 100")?;
     range("top_p", sampling.top_p, |v| v > 0.0 && v <= 1.0, "use more than 0, at most 1")?;
     range("min_p", sampling.min_p, |v| (0.0..=1.0).contains(&v), "use 0 (off) to 1")?;
-    range("repetition_penalty", sampling.repetition_penalty, |v| v > 0.0 && v <= 10.0, "use more than 0, at most 10; 1 is off")?;
+    range(
+        "repetition_penalty",
+        sampling.repetition_penalty,
+        |v| v > 0.0 && v <= 10.0,
+        "use more than 0, at most 10; 1 is off",
+    )?;
     range("guidance", sampling.guidance, |v| (0.0..=100.0).contains(&v), "use 0 to 100; 1 is off")
 }
 

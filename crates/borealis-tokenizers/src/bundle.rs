@@ -99,7 +99,12 @@ impl Tokenizers {
     /// # Errors
     /// [`TokenizerError::Absent`] when the checkpoint has none.
     pub fn pictures(&self) -> Result<&Arc<Pictures>> {
-        let absent = || TokenizerError::absent("picture tokenizer", "put it beside the checkpoint as image_tokenizer/ (see weights.md)");
+        let absent = || {
+            TokenizerError::absent(
+                "picture tokenizer",
+                "put it beside the checkpoint as image_tokenizer/ (see weights.md)",
+            )
+        };
         self.pictures.as_ref().ok_or_else(absent)
     }
 
