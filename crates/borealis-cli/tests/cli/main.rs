@@ -7,6 +7,7 @@ mod bytes;
 mod default_model;
 mod errors;
 mod help;
+mod hub;
 mod inputs;
 mod interrupt;
 mod machine;
