@@ -2,6 +2,8 @@
 
 #[path = "documents/edges.rs"]
 mod edges;
+#[path = "documents/families.rs"]
+mod families;
 #[path = "documents/table.rs"]
 mod table;
 

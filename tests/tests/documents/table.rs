@@ -73,6 +73,12 @@ impl<'a> Scope<'a> {
             ("kv", get("num_key_value_heads")),
             ("n_shared", get("n_shared_experts")),
             ("intermediate", get("intermediate_size")),
+            ("T", get("vocab_size")),
+            ("lq", get("q_lora_rank")),
+            ("lkv", get("kv_lora_rank")),
+            ("nope", get("qk_nope_head_dim")),
+            ("rope", get("qk_rope_head_dim")),
+            ("value", get("v_head_dim")),
         ]);
         Self { config, letters }
     }
@@ -103,7 +109,8 @@ impl<'a> Scope<'a> {
 
     /// Whether layer `i` has experts.
     fn routed(&self, i: usize) -> bool {
-        self.letters["E"] > 0 && i as u64 >= self.config["first_k_dense_replace"].as_u64().unwrap_or(0)
+        let dense = self.config["mlp_only_layers"].as_array().is_some_and(|l| l.contains(&json!(i)));
+        self.letters["E"] > 0 && !dense && i as u64 >= self.config["first_k_dense_replace"].as_u64().unwrap_or(0)
     }
 
     /// Conditions on the whole configuration, on a modality, or on layer `i`.
@@ -117,7 +124,15 @@ impl<'a> Scope<'a> {
             "embedding_size given" => self.config["embedding_size"].is_u64(),
             "copy_gate" => modality["copy_gate"].as_bool().unwrap_or(false),
             "predict: depth" => modality["predict"] == "depth",
-            "qk_norm" => self.flag("qk_norm"),
+            "qk_norm" => self.flag("qk_norm") || self.config["qk_norm"] == "head",
+            "qk_norm: projection" => self.config["qk_norm"] == "projection",
+            "qk_norm: layer_norm" => self.config["qk_norm"] == "layer_norm",
+            "without kv_lora_rank" => self.letters["lkv"] == 0,
+            "kv_lora_rank" => self.letters["lkv"] > 0,
+            "q_lora_rank" => self.letters["lq"] > 0,
+            "kv_lora_rank without q_lora_rank" => self.letters["lkv"] > 0 && self.letters["lq"] == 0,
+            "attention_bias" => self.flag("attention_bias"),
+            "mlp_bias" => self.flag("mlp_bias") && !self.routed(i),
             "routed layers" => self.routed(i),
             "router_selection_bias" => self.flag("router_selection_bias") && self.routed(i),
             "n_shared_experts > 0" => self.letters["n_shared"] > 0 && self.routed(i),
@@ -221,6 +236,18 @@ fn weights_md_names_the_tensors_that_the_model_asks_for() {
     vary(&|c| c["qk_norm"] = json!(false));
     vary(&|c| (c["num_null_experts"], c["router_selection_bias"]) = (json!(2), json!(true)));
     vary(&|c| c["n_shared_experts"] = json!(2));
+    vary(&|c| (c["mlp_only_layers"], c["intermediate_size"]) = (json!([1]), json!(96)));
+    vary(&|c| c["attention_bias"] = json!(true));
+    vary(&|c| (c["num_experts"], c["intermediate_size"], c["mlp_bias"]) = (json!(0), json!(96), json!(true)));
+    for kind in ["head", "projection", "layer_norm"] {
+        vary(&|c| c["qk_norm"] = json!(kind));
+    }
+    for q in [json!(24), Value::Null] {
+        vary(&|c| {
+            (c["kv_lora_rank"], c["q_lora_rank"], c["qk_norm"]) = (json!(20), q.clone(), json!(false));
+            (c["qk_nope_head_dim"], c["qk_rope_head_dim"], c["v_head_dim"]) = (json!(12), json!(8), json!(10));
+        });
+    }
     vary(&|c| (c["first_k_dense_replace"], c["intermediate_size"]) = (json!(1), json!(96)));
     vary(&|c| (c["num_experts"], c["intermediate_size"]) = (json!(0), json!(96)));
     let mut depth = tiny_config();
