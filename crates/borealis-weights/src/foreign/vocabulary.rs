@@ -23,7 +23,10 @@ const TOKENS: [(&str, &[(&str, &str)]); 2] = [
             ("<image>", "<image>"),
         ],
     ),
-    ("chameleon", &[("<boi>", "<racm3:break>"), ("<eoi>", "<eoss>"), ("<sep>", "<reserved08706>"), ("<image>", "<image>")]),
+    (
+        "chameleon",
+        &[("<boi>", "<racm3:break>"), ("<eoi>", "<eoss>"), ("<sep>", "<reserved08706>"), ("<image>", "<image>")],
+    ),
 ];
 /// How the names of picture tokens begin.
 const PICTURES: [(&str, &str); 2] = [("emu3", "<|visual token "), ("chameleon", "IMGIMG")];
@@ -64,7 +67,9 @@ pub(super) fn add(
     }
     if family.name == "janus" && (source.has)("model.generation_embeddings.weight") {
         let (codes, tables) = janus(root, node, family)?;
-        modalities.push(json!({"name": "image", "codes": [{"start": vocab, "size": codes}], "predict": "one", "tables": tables}));
+        modalities.push(
+            json!({"name": "image", "codes": [{"start": vocab, "size": codes}], "predict": "one", "tables": tables}),
+        );
         pictures = Some((vocab, codes));
         size = vocab.checked_add(codes).filter(|n| *n <= 1 << 24).ok_or_else(|| root.fail("has too many ids"))?;
         c.insert("input_vectors".into(), json!(true));
@@ -157,7 +162,11 @@ fn pictures(root: &Node<'_>, family: &Family, vocab: u32) -> Result<Option<(u32,
     match count {
         0 => Ok(None),
         n if most - least + 1 == n => Ok(Some((least, n))),
-        n => Err(unsupported(&map, family, &format!("its {n} picture tokens are not one range of ids, {least} to {most}"))),
+        n => Err(unsupported(
+            &map,
+            family,
+            &format!("its {n} picture tokens are not one range of ids, {least} to {most}"),
+        )),
     }
 }
 
@@ -170,7 +179,9 @@ fn janus(root: &Node<'_>, node: &Node<'_>, family: &Family) -> Result<(u32, Valu
         return Err(unsupported(&n, family, "only \"gelu\" is"));
     }
     let projection = size("projection_dim", 2048)?;
-    for (key, value) in [("projection_dim", projection), ("image_token_embed_dim", size("image_token_embed_dim", 2048)?)] {
+    for (key, value) in
+        [("projection_dim", projection), ("image_token_embed_dim", size("image_token_embed_dim", 2048)?)]
+    {
         if value != hidden {
             return Err(root.get("vq_config")?.fail(format!("{key} must be the hidden_size of text_config, {hidden}")));
         }
