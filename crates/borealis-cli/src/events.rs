@@ -25,6 +25,8 @@ pub enum Line<'a> {
     },
     /// How far it is; several a second at most.
     Progress { stage: &'static str, done: usize, total: usize, per_second: Option<f64>, seconds_left: Option<f64> },
+    /// More text.
+    Text { variant: usize, text: &'a str },
     /// A file is there, whole.
     File { variant: usize, path: &'a Path },
     /// The last line when all went well.

@@ -8,7 +8,10 @@ use tempfile::TempPath;
 use crate::error::{CliError, Result};
 
 /// The endings that are known, for messages.
-const ENDINGS: &str = "use .png, .jpg or .webp for a still, .mp4 for a clip";
+const ENDINGS: &str = "use .png, .jpg or .webp for a still, .mp4 for a clip, .txt or - for text";
+
+/// The path that stands for standard output.
+pub const STDOUT: &str = "-";
 
 /// What a file's ending asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum Kind {
     Still,
     /// Frames and sound.
     Clip,
+    /// Text; `-` is standard output.
+    Text,
 }
 
 /// The kind of output that a path asks for by its ending.
@@ -25,6 +30,8 @@ pub fn kind(path: &Path) -> Result<Kind> {
     match ending.as_str() {
         "png" | "jpg" | "jpeg" | "webp" => Ok(Kind::Still),
         "mp4" => Ok(Kind::Clip),
+        "txt" => Ok(Kind::Text),
+        "" if path == Path::new(STDOUT) => Ok(Kind::Text),
         "" => Err(CliError::usage(format!("output \"{}\" has no ending: {ENDINGS}", path.display()))),
         _ => Err(CliError::usage(format!("output \"{}\" has the unknown ending .{ending}: {ENDINGS}", path.display()))),
     }

@@ -1,5 +1,6 @@
 //! What `borealis generate` tells while it runs and at its end.
 
+use std::io::Write;
 use std::time::Duration;
 
 use borealis_engine::{Canceller, Event, Rendered};
@@ -9,6 +10,7 @@ use crate::error::{CliError, Result};
 use crate::events::{self, Line};
 use crate::ids::{self, Ids};
 use crate::limits::{Limits, Share};
+use crate::output::Kind;
 use crate::progress::Progress;
 
 /// Sees all events of a request on their way to the files.
@@ -22,6 +24,7 @@ pub struct Teller {
     /// Variants and their ids, once they are all there.
     ids: Vec<(usize, Ids)>,
     keep_ids: bool,
+    aloud: bool,
     request: Canceller,
     failed: Option<CliError>,
 }
@@ -34,6 +37,8 @@ pub struct Subject {
     pub quiet: bool,
     /// Whether ids are wanted.
     pub keep_ids: bool,
+    /// Text goes to standard output as it comes.
+    pub aloud: bool,
     /// Of the request.
     pub seed: u64,
     /// Of the request.
@@ -45,9 +50,22 @@ pub struct Subject {
 impl Teller {
     /// A teller that cancels `request` when nobody listens any more.
     pub fn new(subject: Subject, request: Canceller) -> Self {
-        let Subject { json, quiet, keep_ids, seed, variants, fps } = subject;
-        let progress = Progress::new(json, quiet);
-        Self { json, seed, variants, fps, progress, sample_rate: 0, ids: Vec::new(), keep_ids, request, failed: None }
+        let Subject { json, quiet, keep_ids, aloud, seed, variants, fps } = subject;
+        // A bar and a text on the same screen would overwrite each other.
+        let progress = Progress::new(json, quiet || aloud);
+        Self {
+            json,
+            seed,
+            variants,
+            fps,
+            progress,
+            sample_rate: 0,
+            ids: Vec::new(),
+            keep_ids,
+            aloud,
+            request,
+            failed: None,
+        }
     }
 
     /// The next event.
@@ -82,6 +100,13 @@ impl Teller {
             Event::Ids { variant, ids } if self.keep_ids => {
                 self.ids.push((*variant, Ids { ids: ids.iter().cloned().collect(), ..Ids::default() }));
             }
+            Event::Text { variant, text } if self.json => events::write(&Line::Text { variant: *variant, text })?,
+            Event::Text { text, .. } if self.aloud => {
+                self.progress.clear();
+                let mut out = std::io::stdout().lock();
+                out.write_all(text.as_bytes())?;
+                out.flush()?;
+            }
             Event::Ids { .. } | Event::Frame { .. } | Event::Audio { .. } | Event::Text { .. } | Event::Done(_) => {}
         }
         Ok(())
@@ -112,14 +137,19 @@ impl Teller {
     }
 
     /// A few lines for people, on standard error.
-    pub fn report(&self, rendered: &Rendered, clip: bool, took: Duration, limits: Option<&Limits>) {
+    pub fn report(&self, rendered: &Rendered, kind: Kind, took: Duration, limits: Option<&Limits>) {
+        let clip = kind == Kind::Clip;
         let mut what = format!("{}x{}", rendered.width, rendered.height);
         if clip {
             what.push_str(&format!(", {:.3} s", rendered.frames as f64 / f64::from(self.fps)));
             what.push_str(if self.sample_rate > 0 { " with sound" } else { "" });
         }
         for path in &rendered.files {
-            eprintln!("{}: {what}", path.display());
+            if kind == Kind::Text {
+                eprintln!("{}", path.display());
+            } else {
+                eprintln!("{}: {what}", path.display());
+            }
         }
         let usage = &rendered.usage;
         let rate = events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0);

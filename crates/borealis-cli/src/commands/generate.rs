@@ -1,12 +1,12 @@
 //! `borealis generate`: arguments to a [`Request`], its events to files.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use borealis_engine::{
     Conditioning, Engine, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, render_image,
-    render_mp4, variant_paths,
+    render_mp4, render_text, variant_paths,
 };
 use borealis_media::VideoSpec;
 
@@ -16,6 +16,8 @@ use crate::output::{self, Kind};
 use crate::tell::{Subject, Teller};
 use crate::{interrupt, limits, model};
 
+/// Tokens of a text when nothing is said.
+const MAX_TOKENS: usize = 512;
 /// Seconds of a clip when nothing is said.
 const SECONDS: f32 = 6.0;
 
@@ -67,9 +69,9 @@ pub struct Args {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Output")]
 struct OutputArgs {
-    /// The file; its ending says what to make: .png, .jpg, .webp a still, .mp4 a clip
-    #[arg(long, short, value_name = "FILE", default_value = "borealis.mp4")]
-    output: PathBuf,
+    /// The file; its ending says what to make: .png, .jpg, .webp a still, .mp4 a clip, .txt text (- prints it) [default: borealis.mp4, or what the model makes]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
     /// Length of the clip, 1 to 15 [default: 6]
     #[arg(long, value_name = "S", value_parser = seconds)]
     seconds: Option<f32>,
@@ -79,6 +81,12 @@ struct OutputArgs {
     /// Width to height [default: that of the picture or clip given, else 16:9]
     #[arg(long, value_name = "RATIO", value_parser = ["16:9", "9:16", "1:1", "4:3", "3:4", "3:2", "2:3"])]
     aspect_ratio: Option<String>,
+    /// Size of a still in pixels, for open models that draw pictures of any size
+    #[arg(long, value_name = "WxH", value_parser = size, conflicts_with = "resolution")]
+    size: Option<(u32, u32)>,
+    /// Most tokens of a text [default: 512]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
     /// Make so many at once, 1 to 4, in files numbered -1, -2, ...
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
     variants: u8,
@@ -123,6 +131,9 @@ struct SamplingArgs {
     /// How closely to follow the prompt; 1 = not more than the model does by itself
     #[arg(long, value_name = "X")]
     guidance: Option<f32>,
+    /// What to lead away from, for open models that take such words
+    #[arg(long, value_name = "WORDS")]
+    negative: Option<String>,
     /// 0 takes the likeliest, 1 draws as the model was trained
     #[arg(long, value_name = "X")]
     temperature: Option<f32>,
@@ -132,6 +143,12 @@ struct SamplingArgs {
     /// Draw from the likeliest that make up this share, above 0 to 1
     #[arg(long, value_name = "P")]
     top_p: Option<f32>,
+    /// Leave out what is less than this times as likely as the likeliest; 0 = nothing
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Make ids that were there before less likely; 1 = not
+    #[arg(long, value_name = "X")]
+    repetition_penalty: Option<f32>,
     /// The best that the model does (the default)
     #[arg(long, conflicts_with = "speed")]
     quality: bool,
@@ -159,13 +176,23 @@ pub fn seconds(text: &str) -> std::result::Result<f32, String> {
     }
 }
 
+/// Parses `--size`.
+fn size(text: &str) -> std::result::Result<(u32, u32), String> {
+    let side = |s: &str| s.parse::<u32>().ok().filter(|v| (1..=16_384).contains(v));
+    let both = text.split_once(['x', 'X']).and_then(|(w, h)| Some((side(w)?, side(h)?)));
+    both.ok_or_else(|| "use width and height in pixels, such as 720x720".into())
+}
+
 /// Makes the request and writes what comes back.
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
-    let request = args.request()?;
-    let (path, variants) = (&args.output.output, request.variants);
+    let path = &args.path()?;
+    let kind = output::kind(path)?;
+    let request = args.request(kind)?;
+    let variants = request.variants;
+    let written = if path.as_os_str() == output::STDOUT { Vec::new() } else { variant_paths(path, variants) };
     let ids = args.output.save_ids.as_ref().map(|path| variant_paths(path, variants)).unwrap_or_default();
-    variant_paths(path, variants).iter().chain(&ids).try_for_each(|path| output::check(path))?;
+    written.iter().chain(&ids).try_for_each(|path| output::check(path))?;
 
     let checkpoint = model::open(args.machine.model.as_deref())?;
     if args.input.last_frame.is_some() {
@@ -176,21 +203,24 @@ pub fn run(args: Args) -> Result<()> {
     let engine = Engine::new(checkpoint, args.machine.engine())?;
     let limits = args.stats.then(|| limits::measure(threads));
 
-    let clip = matches!(request.output.kind, OutputKind::Video { .. });
-    let subject = args.subject(&request, engine.info().fps);
+    let subject = args.subject(&request, engine.info().fps, written.is_empty());
     let stream = engine.submit(request)?;
     let request = stream.canceller();
     let mut teller = Teller::new(subject, request.clone());
     let watch = interrupt::watch(move || request.cancel());
-    let rendered = if clip {
-        let like = VideoSpec { encoder: args.output.encoder.clone(), ..VideoSpec::new(16, 16, engine.info().fps) };
-        render_mp4(stream, path, &like, |event| teller.see(event))
-    } else {
-        render_image(stream, path, |event| teller.see(event))
+    let rendered = match kind {
+        Kind::Clip => {
+            let like = VideoSpec { encoder: args.output.encoder.clone(), ..VideoSpec::new(16, 16, engine.info().fps) };
+            render_mp4(stream, path, &like, |event| teller.see(event)).map(|rendered| (rendered, Vec::new()))
+        }
+        Kind::Still => render_image(stream, path, |event| teller.see(event)).map(|rendered| (rendered, Vec::new())),
+        Kind::Text => render_text(stream, |event| teller.see(event)),
     };
     drop(watch);
     teller.end()?;
-    let rendered = rendered?;
+    let (mut rendered, texts) = rendered?;
+    write_texts(&texts, &written, args.json)?;
+    rendered.files = written;
     for (variant, file) in teller.take_ids(engine.manifest(), &rendered) {
         if let Some(path) = ids.get(variant) {
             output::write_whole(path, file.json()?.as_bytes())?;
@@ -199,15 +229,49 @@ pub fn run(args: Args) -> Result<()> {
     if args.json {
         teller.report_json(&rendered, start.elapsed())?;
     } else if !args.quiet {
-        teller.report(&rendered, clip, start.elapsed(), limits.as_ref());
+        teller.report(&rendered, kind, start.elapsed(), limits.as_ref());
+    }
+    Ok(())
+}
+
+/// Writes each text to its file; without files, what was not printed while it came.
+fn write_texts(texts: &[String], files: &[PathBuf], json: bool) -> Result<()> {
+    for (text, file) in texts.iter().zip(files) {
+        output::write_whole(file, format!("{text}\n").as_bytes())?;
+    }
+    if files.is_empty() && !json && !texts.is_empty() {
+        let several = texts.len() > 1;
+        let text = if several { texts.join("\n\n") } else { String::new() };
+        writeln!(std::io::stdout().lock(), "{text}")?;
     }
     Ok(())
 }
 
 impl Args {
-    fn request(&self) -> Result<Request> {
-        let kind = output::kind(&self.output.output)?;
+    /// The output: as asked, else what the model makes.
+    fn path(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.output.output {
+            return Ok(path.clone());
+        }
+        let Some(folder) = self.machine.model.as_deref() else { return Ok("borealis.mp4".into()) };
+        let checkpoint = model::open(Some(folder))?;
+        let manifest = checkpoint.manifest();
+        Ok(match (manifest.family.is_some(), manifest.segment("image")) {
+            (false, _) => "borealis.mp4".into(),
+            (true, Some(_)) => "borealis.png".into(),
+            (true, None) => output::STDOUT.into(),
+        })
+    }
+
+    fn request(&self, kind: Kind) -> Result<Request> {
         let kind = match kind {
+            Kind::Still | Kind::Clip if self.output.max_tokens.is_some() => {
+                return Err(CliError::usage("--max-tokens is for text: give -o a file that ends with .txt, or -"));
+            }
+            Kind::Text if self.output.size.is_some() => {
+                return Err(CliError::usage("--size is for stills: give -o a file that ends with .png"));
+            }
+            Kind::Text => OutputKind::Text { max_tokens: self.output.max_tokens.unwrap_or(MAX_TOKENS) },
             Kind::Still if self.output.seconds.is_some() => return Err(clip_only("--seconds")),
             Kind::Still if self.output.no_audio => return Err(clip_only("--no-audio")),
             Kind::Still if self.input.video.is_some() => return Err(clip_only("--video")),
@@ -225,24 +289,33 @@ impl Args {
         Ok(Request {
             prompt: self.prompt()?,
             conditioning: self.input.conditioning(),
-            output: OutputSpec { kind, resolution, aspect_ratio: self.output.aspect_ratio.clone() },
+            negative: self.sampling.negative.clone(),
+            output: OutputSpec {
+                kind,
+                resolution,
+                aspect_ratio: self.output.aspect_ratio.clone(),
+                size: self.output.size,
+            },
             variants: usize::from(self.output.variants),
             seed: self.sampling.seed.unwrap_or_else(fresh_seed),
             sampling: Sampling {
                 temperature: self.sampling.temperature,
                 top_k: self.sampling.top_k,
                 top_p: self.sampling.top_p,
+                min_p: self.sampling.min_p,
+                repetition_penalty: self.sampling.repetition_penalty,
                 guidance: self.sampling.guidance,
             },
             preset: if self.sampling.speed { Preset::Speed } else { Preset::Quality },
         })
     }
 
-    fn subject(&self, request: &Request, fps: u32) -> Subject {
+    fn subject(&self, request: &Request, fps: u32, printed: bool) -> Subject {
         Subject {
             json: self.json,
             quiet: self.quiet,
             keep_ids: self.output.save_ids.is_some(),
+            aloud: printed && request.variants == 1 && !self.json,
             seed: request.seed,
             variants: request.variants,
             fps,
