@@ -95,8 +95,7 @@ mod tests {
         assert_eq!(kind(Path::new("a.MP4")).ok(), Some(Kind::Clip));
         assert_eq!(kind(Path::new("a.b/c.jpeg")).ok(), Some(Kind::Still));
         let message = kind(Path::new("ball.avi")).err().map(|e| e.to_string());
-        let wanted =
-            "output \"ball.avi\" has the unknown ending .avi: use .png, .jpg or .webp for a still, .mp4 for a clip";
+        let wanted = "output \"ball.avi\" has the unknown ending .avi: use .png, .jpg or .webp for a still, .mp4 for a clip, .txt or - for text";
         assert_eq!(message.as_deref(), Some(wanted));
     }
 
