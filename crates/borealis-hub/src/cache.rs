@@ -82,7 +82,7 @@ impl Hub {
             let _ = std::fs::remove_dir_all(self.cache.join(".locks").join(repo.folder()));
             Ok(bytes)
         };
-        let before = size_of(&folder.join("blobs"));
+        let before = size_of(&folder);
         if repo.revision().is_none() {
             return everything(before);
         }
@@ -104,7 +104,7 @@ impl Hub {
         for blob in gone {
             std::fs::remove_file(blob).map_err(HubError::io(blob))?;
         }
-        Ok(before.saturating_sub(size_of(&folder.join("blobs"))))
+        Ok(before.saturating_sub(size_of(&folder)))
     }
 
     fn scan(&self) -> Result<Vec<CachedRepoInfo>> {
@@ -131,10 +131,20 @@ fn model(info: CachedRepoInfo) -> CachedModel {
     CachedModel { repo: info.repo_id, bytes: info.size_on_disk, modified: info.last_modified, revisions }
 }
 
-/// Bytes of the files of a folder.
-fn size_of(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).filter(|m| m.is_file()).map(|m| m.len()).sum()
+/// Bytes of a model's files: the blobs, and what lies in snapshots itself (where links are not to be had).
+fn size_of(repo: &Path) -> u64 {
+    let mut folders = vec![repo.join("blobs"), repo.join("snapshots")];
+    let mut bytes = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.path().symlink_metadata() {
+                Ok(m) if m.is_dir() => folders.push(entry.path()),
+                Ok(m) if m.is_file() => bytes += m.len(),
+                _ => {}
+            }
+        }
+    }
+    bytes
 }
 
 /// Names and sizes of the files of a snapshot.
