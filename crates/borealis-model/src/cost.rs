@@ -192,6 +192,7 @@ impl<B: Backend> Model<B> {
         let mut bytes = b.weight_bytes(&self.embed_tokens) as u64
             + some(&self.lm_head)
             + some(&self.row_kinds)
+            + some(&self.scene_rows)
             + some(&self.in_features);
         bytes += self.layers.iter().map(|l| layer(l, experts)).sum::<u64>();
         for m in &self.modalities {

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use borealis_kernels::HostType;
+use borealis_kernels::{Backend, Cpu, DeviceSpec, HostType, QuantFormat, Reference};
+use borealis_model::{Summary, weight_bytes};
 use borealis_weights::{Checkpoint, InputMode, Manifest, ModalitySpec, PlanKind, Predict};
 use serde::Serialize;
 
@@ -32,6 +33,8 @@ pub struct Args {
 struct Report {
     name: String,
     location: String,
+    /// The family of open checkpoints that it comes from; null for our own.
+    family: Option<String>,
     backend: String,
     dtype: String,
     parameters: u64,
@@ -41,9 +44,16 @@ struct Report {
     /// Bytes of the tokenizers' tensors.
     video_tokenizer_bytes: u64,
     audio_tokenizer_bytes: u64,
+    image_tokenizer_bytes: u64,
+    vision_tower_bytes: u64,
     /// Bytes of the transformer's weights on the device.
     device_bytes: u64,
+    /// The same for every type that weights can be kept in.
+    weight_bytes: Vec<(&'static str, u64)>,
     kv_bytes_per_position: u64,
+    kv_bytes_per_1000_positions: u64,
+    /// Types in which weights and 1,000 positions fit the memory that is free now.
+    fits: Vec<&'static str>,
     vocab_size: u32,
     segments: Vec<Segment>,
     modalities: Vec<Modality>,
@@ -88,7 +98,7 @@ struct Mode {
     input: &'static str,
 }
 
-/// Loads the model and tells.
+/// Reads configurations and headers, no tensor, and tells: a model that does not fit this machine can be looked at, too.
 pub fn run(args: Args) -> Result<()> {
     let checkpoint = model::open(args.machine.model.as_deref())?;
     let report = Report::new(&checkpoint, &args.machine)?;
@@ -104,29 +114,41 @@ pub fn run(args: Args) -> Result<()> {
 
 impl Report {
     fn new(checkpoint: &Checkpoint, machine: &MachineArgs) -> Result<Self> {
-        let model = borealis_engine::load_model(checkpoint, &machine.engine())?;
+        let config = borealis_model::check(checkpoint).map_err(CliError::failed)?;
         let tensors = checkpoint.tensors("").map_err(CliError::failed)?;
-        let summary = model.summary();
+        let summary = Summary::of(&config, tensors);
+        let (backend, fused) = device(&machine.device);
+        let format = machine.dtype.unwrap_or_else(|| stored_format(checkpoint));
+        let sizes = FORMATS.map(|f| (f.name(), weight_bytes(&config, f)));
+        let cache = 1000 * summary.kv_bytes_per_position;
+        let free = machine.memory_limit.or_else(available);
+        let fits = |bytes: u64| free.is_none_or(|free| bytes + cache <= free);
         let manifest = checkpoint.manifest();
         Ok(Self {
             name: checkpoint.name().to_string(),
             location: checkpoint.location().to_string(),
-            backend: model.backend().to_string(),
-            dtype: model.format().name().to_string(),
+            family: manifest.family.clone(),
+            backend: backend.to_string(),
+            dtype: format.name().to_string(),
             parameters: summary.parameters,
             active_parameters: summary.active_parameters,
-            stored_bytes: borealis_model::Summary::of(model.config(), tensors).stored,
+            stored_bytes: summary.stored,
             video_tokenizer_bytes: stored(checkpoint, "video_tokenizer"),
             audio_tokenizer_bytes: stored(checkpoint, "audio_tokenizer"),
-            device_bytes: summary.device_bytes,
+            image_tokenizer_bytes: stored(checkpoint, "image_tokenizer"),
+            vision_tower_bytes: stored(checkpoint, "vision_tower"),
+            device_bytes: weight_bytes(&config, format),
+            weight_bytes: sizes.to_vec(),
             kv_bytes_per_position: summary.kv_bytes_per_position,
+            kv_bytes_per_1000_positions: cache,
+            fits: sizes.iter().filter(|(_, bytes)| fits(*bytes)).map(|(name, _)| *name).collect(),
             vocab_size: manifest.vocab_size,
             segments: segments(manifest),
             modalities: manifest.modalities.iter().map(modality).collect(),
             media: media(manifest),
             scene_fields: manifest.scene.fields.iter().map(|field| field.name.clone()).collect(),
             modes: modes(manifest),
-            fused: summary.fused,
+            fused,
         })
     }
 
@@ -138,6 +160,9 @@ impl Report {
         };
         let list = |items: Vec<String>| items.join(", ");
         line("model", format!("{} ({})", self.name, self.location));
+        if let Some(family) = &self.family {
+            line("family", family.clone());
+        }
         line("device", format!("{}, weights {}", self.backend, self.dtype));
         line(
             "parameters",
@@ -145,8 +170,13 @@ impl Report {
         );
         let mut files: Vec<_> =
             self.stored_bytes.iter().map(|(dtype, bytes)| format!("{} {dtype}", size(*bytes))).collect();
-        files.push(format!("video tokenizer {}", size(self.video_tokenizer_bytes)));
-        files.push(format!("audio tokenizer {}", size(self.audio_tokenizer_bytes)));
+        let parts = [
+            ("video tokenizer", self.video_tokenizer_bytes),
+            ("audio tokenizer", self.audio_tokenizer_bytes),
+            ("image tokenizer", self.image_tokenizer_bytes),
+            ("vision tower", self.vision_tower_bytes),
+        ];
+        files.extend(parts.iter().filter(|p| p.1 > 0).map(|(name, bytes)| format!("{name} {}", size(*bytes))));
         line("files", list(files));
         line(
             "memory",
@@ -156,6 +186,17 @@ impl Report {
                 size(self.kv_bytes_per_position)
             ),
         );
+        let weights = self.weight_bytes.iter().map(|(name, bytes)| format!("{name} {}", size(*bytes)));
+        line(
+            "estimates",
+            format!(
+                "{}, keys and values {} per 1,000 positions",
+                list(weights.collect()),
+                size(self.kv_bytes_per_1000_positions)
+            ),
+        );
+        let fits = self.fits.iter().map(|f| f.to_string()).collect();
+        line("fits", if self.fits.is_empty() { "not into the memory that is free now".into() } else { list(fits) });
         let segments = self.segments.iter().map(|s| format!("{} {}..{}", s.name, s.start, s.start + s.size));
         line("vocabulary", format!("{} ids: {}", self.vocab_size, list(segments.collect())));
         for m in &self.modalities {
@@ -176,7 +217,9 @@ impl Report {
         if !self.scene_fields.is_empty() {
             line("scene", list(self.scene_fields.clone()));
         }
-        line("modes", list(self.modes.iter().map(|mode| mode.name.clone()).collect()));
+        if !self.modes.is_empty() {
+            line("modes", list(self.modes.iter().map(|mode| mode.name.clone()).collect()));
+        }
         let fused = if self.fused.is_empty() {
             vec!["nothing: each operation by itself".to_string()]
         } else {
@@ -187,21 +230,41 @@ impl Report {
     }
 }
 
+/// Types that weights can be kept in.
+const FORMATS: [QuantFormat; 3] = [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8];
+
+/// Name of the backend of a device, and what it runs as one kernel.
+fn device(device: &DeviceSpec) -> (&'static str, Vec<String>) {
+    fn of<B: Backend>(b: &B) -> (&'static str, Vec<String>) {
+        (b.name(), b.fused().iter().map(|f| f.to_string()).collect())
+    }
+    match device {
+        DeviceSpec::Reference => of(&Reference::new()),
+        DeviceSpec::Auto | DeviceSpec::Cpu => of(&Cpu::new(1)),
+    }
+}
+
+/// The type that the engine takes when none is asked for: that of the embedding table.
+fn stored_format(checkpoint: &Checkpoint) -> QuantFormat {
+    let set = checkpoint.tensors("").ok();
+    let dtype = set.and_then(|s| s.stored().find(|t| t.0 == "model.embed_tokens.weight").map(|t| t.1));
+    match dtype {
+        Some(HostType::Bf16) => QuantFormat::Bf16,
+        Some(HostType::I8) => QuantFormat::Int8,
+        Some(HostType::F32 | HostType::F16) | None => QuantFormat::F32,
+    }
+}
+
+/// Memory that the system says is available, on Linux.
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 /// Bytes of a set of tensors; 0 when the checkpoint has no such set.
 fn stored(checkpoint: &Checkpoint, set: &str) -> u64 {
-    let Ok(tensors) = checkpoint.tensors(set) else { return 0 };
-    let bytes = |name: &str| {
-        tensors.get(name).map_or(0, |tensor| {
-            let width = match tensor.dtype {
-                HostType::F32 => 4,
-                HostType::F16 | HostType::Bf16 => 2,
-                HostType::I8 => 1,
-            };
-            let scales = tensor.scales.map_or(0, |(bytes, _)| bytes.len());
-            tensor.shape.iter().product::<usize>() * width + scales
-        }) as u64
-    };
-    tensors.names().map(bytes).sum()
+    checkpoint.tensors(set).map_or(0, |tensors| tensors.bytes())
 }
 
 fn segments(manifest: &Manifest) -> Vec<Segment> {
@@ -250,7 +313,7 @@ fn count(n: u64) -> String {
 }
 
 /// `6.40 MB`.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     scaled(bytes, &[" B", " kB", " MB", " GB", " TB"])
 }
 

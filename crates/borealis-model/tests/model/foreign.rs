@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use borealis_kernels::{DeviceSpec, QuantFormat};
-use borealis_model::{Batch, Logits, Query, check, load};
+use borealis_model::{Batch, Logits, Query, check, load, weight_bytes};
 use borealis_weights::testing::CheckpointBuilder;
 use borealis_weights::{Checkpoint, FAMILIES, Target, convert, plan_conversion};
 use serde_json::{Value, json};
@@ -238,6 +238,23 @@ fn converted_checkpoints_are_the_same_model() {
     let int8 = Checkpoint::open(&folder.path().join("int8")).unwrap();
     says(&plan_conversion(&int8, Target::Bf16).unwrap_err().to_string(), &["is int8 already"]);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing half is left");
+}
+
+#[test]
+fn weights_are_sized_without_loading_them() {
+    let latent = json!({"kv_lora_rank": 20, "q_lora_rank": 24, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10, "qk_norm": false});
+    let mut deep = borealis_weights::testing::text_config();
+    latent.as_object().unwrap().iter().for_each(|(k, v)| deep[k] = v.clone());
+    let mut tiny = borealis_weights::testing::tiny_config();
+    tiny["media"]["scene_condition"] = json!(true);
+    let ours = [deep, tiny].map(|c| checkpoint(&c, 1).1);
+    let foreign = build(&config(), &names()).open().unwrap();
+    for checkpoint in ours.iter().chain([&foreign]) {
+        for format in [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8] {
+            let model = load(checkpoint, &DeviceSpec::Cpu, format, 1).unwrap();
+            assert_eq!(weight_bytes(model.config(), format), model.summary().device_bytes, "{format:?}");
+        }
+    }
 }
 
 #[test]
