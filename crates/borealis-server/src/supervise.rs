@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -24,13 +24,15 @@ pub(crate) async fn worker(service: Service, program: ProcessSpec, mut stop: wat
         let began = Instant::now();
         match start(&program, &id) {
             Ok(mut child) => {
+                // Taken out: waiting for a child closes what is left in it, and the worker ends with its standard input.
+                let input = child.stdin.take();
                 tokio::select! {
                     status = child.wait() => match status {
                         Ok(status) => tracing::error!(%status, "the worker ended"),
                         Err(error) => tracing::error!(%error, "the worker is lost"),
                     },
                     () = asked(&mut stop) => {
-                        wind_up(&service, &mut child).await;
+                        wind_up(&service, &mut child, input).await;
                         bury(&service, &id).await;
                         return;
                     }
@@ -66,8 +68,8 @@ fn start(program: &ProcessSpec, id: &str) -> std::io::Result<Child> {
 }
 
 /// Asks a worker to end; one that does not is killed. Its jobs are taken back.
-async fn wind_up(service: &Service, child: &mut Child) {
-    drop(child.stdin.take());
+async fn wind_up(service: &Service, child: &mut Child, input: Option<ChildStdin>) {
+    drop(input);
     if tokio::time::timeout(service.config().grace, child.wait()).await.is_err() {
         // It is gone already, or it goes now.
         let _ = child.kill().await;
