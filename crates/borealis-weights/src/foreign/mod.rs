@@ -85,6 +85,11 @@ fn generation(source: Option<&Value>) -> Result<Value> {
     let root = Node::root("generation_config.json", value);
     let sample = root.opt("do_sample")?.map_or(Ok(false), |n| n.boolean())?;
     let mut text = Map::new();
+    for (key, least, most) in [("repetition_penalty", 1e-3, 10.0), ("min_p", 0.0, 1.0)] {
+        if let Some(node) = root.opt(key)? {
+            text.insert(key.into(), json!(node.number(least, most)?));
+        }
+    }
     if !sample {
         text.insert("temperature".into(), json!(0.0));
         return Ok(json!({ "sampling": { "text": text } }));
