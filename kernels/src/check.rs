@@ -119,7 +119,8 @@ pub(crate) fn open_groups<'a, F: Fn(usize) -> f32>(
     let scores = &*scores;
     move |expert| {
         let g = expert / size;
-        groups <= 1 || scores.iter().enumerate().filter(|&(h, s)| *s > scores[g] || (*s == scores[g] && h < g)).count() < top
+        groups <= 1
+            || scores.iter().enumerate().filter(|&(h, s)| *s > scores[g] || (*s == scores[g] && h < g)).count() < top
     }
 }
 

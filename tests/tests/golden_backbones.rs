@@ -54,7 +54,9 @@ fn whole(golden: &mut Golden, s: &mut Sequence<'_>) {
 
 /// Chosen experts of one layer, in ascending order as the order within a row means nothing; and their weights.
 fn router(golden: &mut Golden, layer: usize, rows: &[Vec<(u32, f32)>]) {
-    let Some(name) = golden.names().into_iter().find(|n| n.starts_with(&format!("router_indices.model.layers.{layer}."))) else {
+    let Some(name) =
+        golden.names().into_iter().find(|n| n.starts_with(&format!("router_indices.model.layers.{layer}.")))
+    else {
         assert!(rows.is_empty(), "layer {layer} has no experts in the reference");
         return;
     };

@@ -227,7 +227,8 @@ impl ModelConfig {
 
     /// The attention of a layer.
     pub(crate) fn attention(&self) -> AttentionSpec {
-        let plain = AttentionSpec { bias: self.attention_bias, clip: self.clip_qkv, ..AttentionSpec::plain(self.heads) };
+        let plain =
+            AttentionSpec { bias: self.attention_bias, clip: self.clip_qkv, ..AttentionSpec::plain(self.heads) };
         let Some(l) = self.latent else { return plain };
         let scale = ((l.nope + l.rope) as f64).powf(-0.5) * self.rope.score_factor();
         AttentionSpec { latent: Some(l), scale: scale as f32, ..plain }
@@ -302,7 +303,10 @@ fn check_groups(node: &Node<'_>, r: &RouterSpec) -> Result<()> {
     }
     let size = r.experts / r.groups;
     if size < 2 || size * r.groups != r.experts || r.null_experts > 0 {
-        return Err(node.get("n_group")?.fail(format!("must divide the {} experts into groups of 2 or more", r.experts)).into());
+        return Err(node
+            .get("n_group")?
+            .fail(format!("must divide the {} experts into groups of 2 or more", r.experts))
+            .into());
     }
     if r.top_groups > r.groups || r.top_groups * size < r.top_k {
         let what = format!("must be at most n_group, {}, and leave {} experts to choose", r.groups, r.top_k);

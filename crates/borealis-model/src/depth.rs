@@ -61,7 +61,15 @@ impl<B: Backend> DepthScratch<B> {
             vectors: b.alloc(rows * c.embedding_size)?,
             hidden: b.alloc(rows * c.embedding_size)?,
             kv: depth.layers.iter().map(|_| Ok(b.kv(rows * codes, d.heads.kv, d.heads.dim)?)).collect::<Result<_>>()?,
-            layer: LayerScratch::new(b, rows, c.embedding_size, &AttentionSpec::plain(d.heads), d.intermediate_size, 1, false)?,
+            layer: LayerScratch::new(
+                b,
+                rows,
+                c.embedding_size,
+                &AttentionSpec::plain(d.heads),
+                d.intermediate_size,
+                1,
+                false,
+            )?,
             queries: Vec::new(),
             code: 0,
         }))

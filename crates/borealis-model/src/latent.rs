@@ -139,7 +139,14 @@ impl<B: Backend> Latent<B> {
         b.copy_columns(&m.q_rope, from, &mut s.q, to, l.rope, rows * self.heads)?;
 
         self.kv_down.forward(b, &s.x, rows, false, &mut s.v)?;
-        b.copy_columns(&s.v, Columns { stride: wide, at: 0 }, &mut m.c, Columns { stride: l.kv_rank, at: 0 }, l.kv_rank, rows)?;
+        b.copy_columns(
+            &s.v,
+            Columns { stride: wide, at: 0 },
+            &mut m.c,
+            Columns { stride: l.kv_rank, at: 0 },
+            l.kv_rank,
+            rows,
+        )?;
         b.rms_norm(&m.c, &self.kv_norm, EPS, rows, &mut m.c_normed)?;
         b.copy_columns(&s.v, Columns { stride: wide, at: l.kv_rank }, &mut m.k_rope, from, l.rope, rows)?;
         b.rope(step.rope, &s.angles, rows, 1, &mut m.k_rope)?;

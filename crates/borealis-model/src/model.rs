@@ -65,7 +65,11 @@ impl<B: Backend> Model<B> {
             lm_head: (!c.tie_word_embeddings).then(|| loader.matrix("lm_head.weight", &[v, de])).transpose()?,
             row_kinds: optional(c.row_kinds > 0, "model.row_kinds.weight", [c.row_kinds, h])?,
             scene_rows: c.scene.map(|s| loader.exact("model.scene_rows.weight", &[s.size as usize, h])).transpose()?,
-            in_features: optional(c.row_features > 0 && !c.input_vectors, "model.in_features.weight", [h, c.row_features])?,
+            in_features: optional(
+                c.row_features > 0 && !c.input_vectors,
+                "model.in_features.weight",
+                [h, c.row_features],
+            )?,
             modalities: (0..c.modalities.len()).map(|m| Self::load_modality(&loader, c, m)).collect::<Result<_>>()?,
             layers: (0..c.num_hidden_layers).map(|i| Layer::load(&loader, i, c)).collect::<Result<_>>()?,
             norm: loader.vector("model.norm.weight", h)?,

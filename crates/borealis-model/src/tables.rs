@@ -54,7 +54,13 @@ impl<B: Backend> OwnTables<B> {
 }
 
 /// All ids' embeddings `[ids, H]`: the table's rows through the linear layers behind it.
-fn embeddings<B: Backend>(loader: &Loader<'_, B>, prefix: &str, ids: usize, t: Tables, width: usize) -> Result<Vec<f32>> {
+fn embeddings<B: Backend>(
+    loader: &Loader<'_, B>,
+    prefix: &str,
+    ids: usize,
+    t: Tables,
+    width: usize,
+) -> Result<Vec<f32>> {
     let b = loader.backend;
     let table = loader.values(&format!("{prefix}.embed_tokens.weight"), &[ids, t.embedding_size])?;
     let mut x = loader.buffer(&table)?;

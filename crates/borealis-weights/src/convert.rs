@@ -133,7 +133,8 @@ fn small_files(checkpoint: &Checkpoint, format: Target) -> Result<Vec<(String, V
 
 /// Whether a tensor is one of the matrices that are kept in the target's type: not norms, biases, routers and small tables, which the model keeps in f32.
 fn is_matrix(name: &str, shape: &[usize]) -> bool {
-    let exact = ["norm.weight", "bias", "mlp.gate.weight", "kv_b_proj.weight", "copy_gate.weight", "in_features.weight"];
+    let exact =
+        ["norm.weight", "bias", "mlp.gate.weight", "kv_b_proj.weight", "copy_gate.weight", "in_features.weight"];
     let tables = ["row_kinds.weight", "scene_rows.weight"];
     let float = |end: &&str| name.ends_with(*end);
     shape.len() >= 2 && !name.contains("norm") && !exact.iter().any(float) && !tables.iter().any(float)

@@ -39,8 +39,8 @@ pub use error::WeightsError;
 pub use foreign::{FAMILIES, Family};
 pub use json::{Node, parse_json};
 pub use manifest::{
-    CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, ObjectFrame, PlanKind,
-    Predict, PresetSpec, Quantization, SamplingSpec, Scene, Segment, Tables,
+    CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, ObjectFrame,
+    PlanKind, Predict, PresetSpec, Quantization, SamplingSpec, Scene, Segment, Tables,
 };
 pub use names::{NameMap, Piece, Rule};
 pub use nearest::nearest;

@@ -71,8 +71,7 @@ impl NameMap {
             let name = Cow::Owned(fill(rule.canonical, &found));
             Some(Place { set: rule.set, name, piece: rule.piece, expert })
         });
-        let place =
-            place.unwrap_or(Place { set: "", name: Cow::Borrowed(published), piece: Piece::Whole, expert: 0 });
+        let place = place.unwrap_or(Place { set: "", name: Cow::Borrowed(published), piece: Piece::Whole, expert: 0 });
         let copy = self.tied && place.set.is_empty() && place.name == "lm_head.weight";
         (place.piece != Piece::Dropped && !copy).then_some(place)
     }

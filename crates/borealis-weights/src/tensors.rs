@@ -162,10 +162,15 @@ impl TensorSet {
         let first = &pieces[0].raw;
         let (dtype, shape) = (self.dtype(first)?, first.shape.clone());
         if dtype == HostType::I8 || shape.len() != 2 {
-            return Err(self.bad(&first.name, format!("is {dtype:?} {shape:?}: an expert's matrix has two axes of floats")));
+            return Err(
+                self.bad(&first.name, format!("is {dtype:?} {shape:?}: an expert's matrix has two axes of floats"))
+            );
         }
         if let Some(other) = pieces.iter().map(|p| &p.raw).find(|r| r.shape != shape || r.dtype != first.dtype) {
-            let what = format!("is {:?} {:?}, the expert before it {dtype:?} {shape:?}: experts are of one size", other.dtype, other.shape);
+            let what = format!(
+                "is {:?} {:?}, the expert before it {dtype:?} {shape:?}: experts are of one size",
+                other.dtype, other.shape
+            );
             return Err(self.bad(&other.name, what));
         }
         let shape = vec![self.names.experts, per_expert * shape[0], shape[1]];

@@ -5,7 +5,8 @@ use super::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
 use super::{attention, experts, heads, image, matmul, paint, route, rows, with};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec, Span, Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec, Span,
+    Target, check,
 };
 
 impl Backend for Cpu {

@@ -12,8 +12,8 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, KernelError, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target,
-    check,
+    Activation, Backend, Canvas, Columns, HostTensor, KernelError, Patches, QuantFormat, RopeSpec, RouterSpec, Span,
+    Target, check,
 };
 
 /// Plain candle tensors on one candle device.

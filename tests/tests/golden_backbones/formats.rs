@@ -43,8 +43,10 @@ pub fn check(golden: &Golden, checkpoint: &Checkpoint, steps: &mut Steps) -> Vec
             let (found, trace) = s.trace(&prompt);
             let same = routed_alike(golden, &trace, prompt.len());
             let width = found[0].len();
-            let rows = (0..prompt.len()).filter(|r| same[*r]).map(|r| (&found[r][..], &wanted[r * width..(r + 1) * width]));
-            let (error, power) = rows.fold((0.0, 0.0), |(e, p), (a, b)| (e + distance(a, b), p + distance(b, &vec![0.0; width])));
+            let rows =
+                (0..prompt.len()).filter(|r| same[*r]).map(|r| (&found[r][..], &wanted[r * width..(r + 1) * width]));
+            let (error, power) =
+                rows.fold((0.0, 0.0), |(e, p), (a, b)| (e + distance(a, b), p + distance(b, &vec![0.0; width])));
             let (nmse, turned) = (error / power, same.iter().filter(|s| !**s).count());
             println!(
                 "{}: {} on {device:?}: NMSE of the logits {nmse:.1e}; {turned} of {} rows chose other experts",
@@ -53,10 +55,18 @@ pub fn check(golden: &Golden, checkpoint: &Checkpoint, steps: &mut Steps) -> Vec
                 same.len()
             );
             if turned as f64 > OTHER * same.len() as f64 {
-                problems.push(format!("{}: {} on {device:?}: {turned} rows chose other experts", golden.name, format.name()));
+                problems.push(format!(
+                    "{}: {} on {device:?}: {turned} rows chose other experts",
+                    golden.name,
+                    format.name()
+                ));
             }
             if nmse > limit {
-                problems.push(format!("{}: {} on {device:?}: NMSE {nmse:e}, at most {limit:e}", golden.name, format.name()));
+                problems.push(format!(
+                    "{}: {} on {device:?}: NMSE {nmse:e}, at most {limit:e}",
+                    golden.name,
+                    format.name()
+                ));
             }
             if device == DeviceSpec::Cpu {
                 s.reset();

@@ -117,7 +117,8 @@ impl<'a> Sequence<'a> {
     pub fn normed(&self, hidden: &[f32]) -> Vec<f32> {
         let config = self.model.config();
         let width = config.hidden_size;
-        let weight = self.checkpoint.tensors("").and_then(|t| t.expect_f32("model.norm.weight", &[width])).expect("a norm");
+        let weight =
+            self.checkpoint.tensors("").and_then(|t| t.expect_f32("model.norm.weight", &[width])).expect("a norm");
         let norm = |row: &[f32]| -> Vec<f32> {
             let mean = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / width as f64;
             let scale = 1.0 / (mean + f64::from(config.rms_norm_eps)).sqrt();

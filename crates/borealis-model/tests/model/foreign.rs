@@ -212,7 +212,8 @@ fn converted_checkpoints_are_the_same_model() {
     let folder = tempfile::tempdir().unwrap();
     let source = build(&config(), &names()).open().unwrap();
     let wanted = logits(&source, QuantFormat::F32);
-    let formats = [(Target::AsIs, QuantFormat::F32), (Target::Bf16, QuantFormat::Bf16), (Target::Int8, QuantFormat::Int8)];
+    let formats =
+        [(Target::AsIs, QuantFormat::F32), (Target::Bf16, QuantFormat::Bf16), (Target::Int8, QuantFormat::Int8)];
     for (target, format) in formats {
         let path = folder.path().join(format.name());
         let mut told = 0;

@@ -12,7 +12,8 @@ fuzz_target!(|data: &[u8]| {
     if first & 2 != 0 {
         config["quantization"] = serde_json::json!({"format": "int8", "group": 64});
     }
-    let builder = CheckpointBuilder::new(config).shards(2).tensors("", &[("a".into(), vec![2, 2]), ("b".into(), vec![3])], 1);
+    let builder =
+        CheckpointBuilder::new(config).shards(2).tensors("", &[("a".into(), vec![2, 2]), ("b".into(), vec![3])], 1);
     let Ok(mut files) = builder.build() else { return };
     files.retain(|(n, _)| n != "model.safetensors.index.json");
     files.push((name.into(), rest.to_vec()));

@@ -172,7 +172,14 @@ pub const FAMILIES: [Family; 10] = [
         rules: EMU3,
         ..BASE
     },
-    Family { name: "chameleon", model_types: &["chameleon"], qk_norm: QkNorm::LayerNorm, rms_norm_eps: 1e-5, rules: CHAMELEON, ..BASE },
+    Family {
+        name: "chameleon",
+        model_types: &["chameleon"],
+        qk_norm: QkNorm::LayerNorm,
+        rms_norm_eps: 1e-5,
+        rules: CHAMELEON,
+        ..BASE
+    },
     Family { name: "janus", model_types: &["janus"], inner: Some("text_config"), tied: true, rules: JANUS, ..BASE },
 ];
 

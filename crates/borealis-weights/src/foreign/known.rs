@@ -135,7 +135,10 @@ pub(super) fn check(node: &Node<'_>, family: &Family) -> Result<()> {
     }
     if let Some(n) = node.opt("quantization_config")? {
         let method = n.opt("quant_method")?.and_then(|m| m.value().as_str().map(String::from));
-        let what = format!("weights quantised by {} are not read, use the plain bf16 checkpoint", method.as_deref().unwrap_or("another program"));
+        let what = format!(
+            "weights quantised by {} are not read, use the plain bf16 checkpoint",
+            method.as_deref().unwrap_or("another program")
+        );
         return Err(unsupported(&n, family, &what));
     }
     Ok(())

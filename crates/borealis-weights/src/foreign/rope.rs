@@ -31,8 +31,8 @@ pub(super) fn read(node: &Node<'_>, family: &Family) -> Result<Value> {
     };
     let mut out = Map::new();
     out.insert("rope_theta".into(), json!(theta.map_or(Ok(family.rope_theta), |n| n.number(1.0, 1e12))?));
-    let interleaved = family.routing == Some(Routing::DeepSeek)
-        && node.opt("rope_interleave")?.map_or(Ok(true), |n| n.boolean())?;
+    let interleaved =
+        family.routing == Some(Routing::DeepSeek) && node.opt("rope_interleave")?.map_or(Ok(true), |n| n.boolean())?;
     if interleaved {
         out.insert("rotation".into(), json!("interleaved"));
     }
@@ -63,7 +63,13 @@ pub(super) fn read(node: &Node<'_>, family: &Family) -> Result<Value> {
 }
 
 /// The numbers of a scaled rope, with the defaults of Hugging Face's `modeling_rope_utils.py`.
-fn scaling(node: &Node<'_>, source: &Node<'_>, name: &str, family: &Family, out: &mut Map<String, Value>) -> Result<()> {
+fn scaling(
+    node: &Node<'_>,
+    source: &Node<'_>,
+    name: &str,
+    family: &Family,
+    out: &mut Map<String, Value>,
+) -> Result<()> {
     let ours = ["rope_theta", "rope_type", "type", "partial_rotary_factor"];
     for (key, n) in source.entries()? {
         if !SCALING.contains(&key) && !ours.contains(&key) && !n.value().is_null() {
