@@ -71,7 +71,10 @@ impl Fetcher {
         let status = answer.status();
         if status != reqwest::StatusCode::OK {
             let what = if status.is_redirection() { "it redirects, which is not followed" } else { "not 200" };
-            return Err(fetch(format!("the URL answered {} ({what}): give the address of the file itself", status.as_u16())));
+            return Err(fetch(format!(
+                "the URL answered {} ({what}): give the address of the file itself",
+                status.as_u16()
+            )));
         }
         let mime = answer.headers().get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).map(str::to_string);
         Ok((mime, body(answer, limit).await?))
@@ -103,7 +106,8 @@ impl Fetcher {
         if text.len() > MAX_URL {
             return Err(wrong(format!("the URL is longer than {MAX_URL} bytes: give a shorter one")));
         }
-        let url = Url::parse(text).map_err(|e| wrong(format!("the URL cannot be read ({e}): give a whole one, https://...")))?;
+        let url = Url::parse(text)
+            .map_err(|e| wrong(format!("the URL cannot be read ({e}): give a whole one, https://...")))?;
         let allowed: &[&str] = match self.policy {
             FetchPolicy::Off => &[],
             FetchPolicy::Https => &["https"],

@@ -34,7 +34,7 @@ use bytes::Bytes;
 
 use crate::auth::Keys;
 use crate::blobs::Blobs;
-use crate::config::{Prices, ServerConfig};
+use crate::config::{PaymentStyle, Prices, ServerConfig};
 use crate::error::Result as ServerResult;
 pub use crate::error::{ApiError, ApiErrorKind};
 use crate::fetch::Fetcher;
@@ -193,7 +193,8 @@ impl Service {
         let hold = self.admit(account, &mut spec).await?;
         let max_queued = self.inner.config.max_queued;
         let new = NewJob { account: &account.id, spec: &spec, hold, idempotency, max_queued };
-        let (id, fresh) = self.inner.store.submit(new).await?;
+        let style = self.inner.config.payment;
+        let (id, fresh) = self.inner.store.submit(new).await.map_err(|error| unpaid(error, style))?;
         if fresh {
             tracing::info!(job = %id, kind = spec.kind.name(), model = %spec.model, "accepted");
         }
@@ -351,6 +352,17 @@ impl Service {
     pub(crate) fn data(&self) -> &Path {
         &self.inner.config.data
     }
+}
+
+/// Tells an account without credits as the operator wants it told.
+fn unpaid(error: ApiError, style: PaymentStyle) -> ApiError {
+    let kind = match (error.kind, style) {
+        (ApiErrorKind::PaymentRequired, PaymentStyle::Forbidden) => ApiErrorKind::PermissionDenied,
+        // Credits come back when somebody adds some: an hour keeps clients from hammering.
+        (ApiErrorKind::PaymentRequired, PaymentStyle::TooManyRequests) => ApiErrorKind::ResourceExhausted { retry_after: 3600 },
+        (kind, _) => kind,
+    };
+    ApiError { kind, ..error }
 }
 
 /// What every dialect promises; a job that passes can be made, unless its inputs or its model say no.

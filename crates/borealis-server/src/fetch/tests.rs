@@ -32,11 +32,46 @@ fn policies_and_schemes() {
 #[test]
 fn addresses_that_are_not_public_in_every_spelling() {
     for host in [
-        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0x7f.1", "127.0.0.1.", "0.0.0.0", "0", "10.1.2.3", "172.16.0.1",
-        "172.31.255.255", "192.168.1.1", "169.254.169.254", "100.64.0.1", "100.127.255.255", "192.0.0.1", "192.0.2.1", "198.18.0.1", "198.19.255.255",
-        "198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "[::]", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
-        "[::127.0.0.1]", "[64:ff9b::7f00:1]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2001::1]", "[fc00::1]", "[fd12::1]", "[fe80::1]", "[ff02::1]",
-        "[2001:db8::1]", "[3fff::1]",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "0x7f.1",
+        "127.0.0.1.",
+        "0.0.0.0",
+        "0",
+        "10.1.2.3",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "100.127.255.255",
+        "192.0.0.1",
+        "192.0.2.1",
+        "198.18.0.1",
+        "198.19.255.255",
+        "198.51.100.1",
+        "203.0.113.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "[::]",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001::1]",
+        "[fc00::1]",
+        "[fd12::1]",
+        "[fe80::1]",
+        "[ff02::1]",
+        "[2001:db8::1]",
+        "[3fff::1]",
     ] {
         let url = format!("http://{host}:8080/x");
         assert_eq!(said(FetchPolicy::Http, &url).as_deref(), Some(PRIVATE), "{host}");
@@ -87,7 +122,9 @@ async fn redirects_errors_and_long_answers() {
     assert_eq!(get(typed).await.unwrap(), (Some("image/png".into()), Bytes::from_static(b"x")));
     let elsewhere = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n".to_vec();
     assert!(get(elsewhere).await.unwrap_err().message.contains("answered 302"));
-    assert!(get(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec()).await.unwrap_err().message.contains("404"));
+    assert!(
+        get(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec()).await.unwrap_err().message.contains("404")
+    );
     let announced = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", MAX_IMAGE + 1).into_bytes();
     assert!(get(announced).await.unwrap_err().message.contains("more than 10 MiB"));
     let mut long = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
@@ -99,6 +136,7 @@ async fn redirects_errors_and_long_answers() {
 async fn posts_tell_status_and_delay() {
     let (address, _) = server(b"HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
     let fetcher = Fetcher::new(FetchPolicy::Local);
-    let posted = fetcher.post(&format!("http://{address}/hook"), vec![("webhook-id", "1".into())], b"{}".to_vec()).await;
+    let posted =
+        fetcher.post(&format!("http://{address}/hook"), vec![("webhook-id", "1".into())], b"{}".to_vec()).await;
     assert_eq!(posted.unwrap(), Posted { status: 429, retry_after: Some(7) });
 }

@@ -33,7 +33,7 @@ impl From<ApiError> for Status {
             (_, ApiErrorKind::ContentModerated) => {
                 Self::new(code, format!("imagine:content-moderated: {}", error.message))
             }
-            (Some(field), _) if !error.message.contains(field.as_str()) => {
+            (Some(field), _) if !error.message.starts_with(field.as_str()) => {
                 Self::new(code, format!("{field}: {}", error.message))
             }
             _ => Self::new(code, error.message),

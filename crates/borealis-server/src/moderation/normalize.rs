@@ -6,11 +6,64 @@ use unicode_normalization::char::is_combining_mark;
 /// Letters of other scripts that look like Latin ones (the common part of Unicode's confusables table, in lower case), and look-alikes of letters that
 /// people use on purpose.
 const CONFUSABLES: &[(char, char)] = &[
-    ('а', 'a'), ('в', 'b'), ('с', 'c'), ('ԁ', 'd'), ('е', 'e'), ('ё', 'e'), ('һ', 'h'), ('і', 'i'), ('ї', 'i'), ('ј', 'j'), ('к', 'k'), ('ӏ', 'l'),
-    ('м', 'm'), ('н', 'h'), ('о', 'o'), ('р', 'p'), ('ԛ', 'q'), ('ѕ', 's'), ('т', 't'), ('у', 'y'), ('ѵ', 'v'), ('ԝ', 'w'), ('х', 'x'), ('α', 'a'),
-    ('β', 'b'), ('ε', 'e'), ('η', 'n'), ('ι', 'i'), ('κ', 'k'), ('ν', 'v'), ('ο', 'o'), ('ρ', 'p'), ('τ', 't'), ('υ', 'u'), ('χ', 'x'), ('γ', 'y'),
-    ('ɑ', 'a'), ('ɡ', 'g'), ('ı', 'i'), ('ł', 'l'), ('ø', 'o'), ('đ', 'd'), ('ħ', 'h'), ('ŧ', 't'), ('ʀ', 'r'), ('ɴ', 'n'), ('ᴀ', 'a'), ('ᴅ', 'd'),
-    ('ᴇ', 'e'), ('ᴋ', 'k'), ('ᴍ', 'm'), ('ᴏ', 'o'), ('ᴘ', 'p'), ('ᴛ', 't'), ('ᴜ', 'u'), ('ᴠ', 'v'), ('ᴡ', 'w'), ('ᴢ', 'z'),
+    ('а', 'a'),
+    ('в', 'b'),
+    ('с', 'c'),
+    ('ԁ', 'd'),
+    ('е', 'e'),
+    ('ё', 'e'),
+    ('һ', 'h'),
+    ('і', 'i'),
+    ('ї', 'i'),
+    ('ј', 'j'),
+    ('к', 'k'),
+    ('ӏ', 'l'),
+    ('м', 'm'),
+    ('н', 'h'),
+    ('о', 'o'),
+    ('р', 'p'),
+    ('ԛ', 'q'),
+    ('ѕ', 's'),
+    ('т', 't'),
+    ('у', 'y'),
+    ('ѵ', 'v'),
+    ('ԝ', 'w'),
+    ('х', 'x'),
+    ('α', 'a'),
+    ('β', 'b'),
+    ('ε', 'e'),
+    ('η', 'n'),
+    ('ι', 'i'),
+    ('κ', 'k'),
+    ('ν', 'v'),
+    ('ο', 'o'),
+    ('ρ', 'p'),
+    ('τ', 't'),
+    ('υ', 'u'),
+    ('χ', 'x'),
+    ('γ', 'y'),
+    ('ɑ', 'a'),
+    ('ɡ', 'g'),
+    ('ı', 'i'),
+    ('ł', 'l'),
+    ('ø', 'o'),
+    ('đ', 'd'),
+    ('ħ', 'h'),
+    ('ŧ', 't'),
+    ('ʀ', 'r'),
+    ('ɴ', 'n'),
+    ('ᴀ', 'a'),
+    ('ᴅ', 'd'),
+    ('ᴇ', 'e'),
+    ('ᴋ', 'k'),
+    ('ᴍ', 'm'),
+    ('ᴏ', 'o'),
+    ('ᴘ', 'p'),
+    ('ᴛ', 't'),
+    ('ᴜ', 'u'),
+    ('ᴠ', 'v'),
+    ('ᴡ', 'w'),
+    ('ᴢ', 'z'),
 ];
 
 /// Digits and signs inside words that stand for letters.
@@ -57,7 +110,11 @@ fn join_letters(words: impl Iterator<Item = String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     let mut run: Vec<String> = Vec::new();
     let flush = |run: &mut Vec<String>, out: &mut Vec<String>| {
-        if run.len() >= 3 { out.push(run.concat()) } else { out.append(run) }
+        if run.len() >= 3 {
+            out.push(run.concat())
+        } else {
+            out.append(run)
+        }
         run.clear();
     };
     for word in words {
@@ -79,7 +136,20 @@ mod tests {
 
     #[test]
     fn spellings_of_one_word() {
-        for text in ["porn", "PORN", "ｐｏｒｎ", "p0rn", "pоrn", "p\u{200b}o\u{ad}rn", "pörn", "p o r n", "p.o.r.n", "𝓹𝓸𝓻𝓷", "ᴘᴏʀɴ", "(porn!)"] {
+        for text in [
+            "porn",
+            "PORN",
+            "ｐｏｒｎ",
+            "p0rn",
+            "pоrn",
+            "p\u{200b}o\u{ad}rn",
+            "pörn",
+            "p o r n",
+            "p.o.r.n",
+            "𝓹𝓸𝓻𝓷",
+            "ᴘᴏʀɴ",
+            "(porn!)",
+        ] {
             assert_eq!(words(text), ["porn"], "{text:?}");
         }
         assert_eq!(words("a red ball in 2024, stop!"), ["a", "red", "ball", "in", "2024", "stop"]);

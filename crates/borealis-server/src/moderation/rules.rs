@@ -71,6 +71,9 @@ fn phrase(text: &str) -> Phrase {
 
 fn occurs(phrase: &Phrase, words: &[String]) -> bool {
     words.windows(phrase.len()).any(|window| {
-        window.iter().zip(phrase).all(|(word, (wanted, prefix))| word == wanted || (*prefix && word.starts_with(wanted)))
+        window
+            .iter()
+            .zip(phrase)
+            .all(|(word, (wanted, prefix))| word == wanted || (*prefix && word.starts_with(wanted)))
     })
 }

@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 use super::body::Payload;
 use super::translate::{self, marked};
 use super::{Answer, Caller, Flavor, Params, errors, images, time, videos};
-use crate::service::{
-    Account, ApiError, ApiErrorKind, Batch, BatchItem, BatchLine, Dialect, JobState, Service, Spec,
-};
+use crate::service::{Account, ApiError, ApiErrorKind, Batch, BatchItem, BatchLine, Dialect, JobState, Service, Spec};
 
 /// Most lines of one file.
 const MAX_LINES: usize = 10_000;
@@ -69,18 +67,25 @@ pub(crate) async fn of_file(service: &Service, account: &Account, name: &str, fi
 /// The lines of a JSONL file; the whole file is refused when a line is no request or an id occurs twice.
 fn parse(bytes: &[u8]) -> Result<Vec<Line>, ApiError> {
     let field = "input_file_id";
-    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::invalid(field, "the file is not UTF-8 text: send JSONL"))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| ApiError::invalid(field, "the file is not UTF-8 text: send JSONL"))?;
     let (mut lines, mut ids) = (Vec::new(), HashSet::new());
     for (i, text) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let number = i + 1;
         let line: Line = serde_json::from_str(text)
             .map_err(|e| ApiError::invalid(field, format!("line {number} of the file is no request: {e}")))?;
         if line.custom_id.as_ref().is_some_and(|id| !ids.insert(id.clone())) {
-            return Err(ApiError::invalid(field, format!("line {number} of the file repeats a custom_id: make them differ")));
+            return Err(ApiError::invalid(
+                field,
+                format!("line {number} of the file repeats a custom_id: make them differ"),
+            ));
         }
         lines.push(line);
         if lines.len() > MAX_LINES {
-            return Err(ApiError::invalid(field, format!("the file has more than {MAX_LINES} lines: send several batches")));
+            return Err(ApiError::invalid(
+                field,
+                format!("the file has more than {MAX_LINES} lines: send several batches"),
+            ));
         }
     }
     if lines.is_empty() {
@@ -175,7 +180,8 @@ async fn result(service: &Service, account: &Account, item: &BatchItem) -> Resul
         })
     };
     let Some(job) = &item.job else {
-        let error = item.error.as_ref().map_or(("invalid_argument", "the request was never valid"), |e| (&e.code, &e.message));
+        let error =
+            item.error.as_ref().map_or(("invalid_argument", "the request was never valid"), |e| (&e.code, &e.message));
         return Ok(Some(failed(error.0, error.1)));
     };
     let what = if job.spec.kind.is_still() { "image" } else { "video" };
@@ -226,7 +232,9 @@ mod tests {
 
     #[test]
     fn files_of_lines() {
-        let line = |id: &str| format!(r#"{{"custom_id": "{id}", "method": "POST", "url": "/v1/images/generations", "body": {{}}}}"#);
+        let line = |id: &str| {
+            format!(r#"{{"custom_id": "{id}", "method": "POST", "url": "/v1/images/generations", "body": {{}}}}"#)
+        };
         assert_eq!(parse(format!("{}\n\n{}\r\n", line("a"), line("b")).as_bytes()).unwrap().len(), 2);
         let said = |text: &[u8]| parse(text).unwrap_err().message;
         assert_eq!(said(b"\n\n"), "the file has no lines: send one request per line");

@@ -55,7 +55,11 @@ impl<S: Send + Sync> FromRequest<S> for Payload {
             let bytes = Bytes::from_request(request, state).await.map_err(|e| bad_body(e.status()))?;
             Self::read_json(&bytes)
         } else {
-            let got = if kind.is_empty() { "the request has no Content-Type".into() } else { format!("Content-Type is {kind}") };
+            let got = if kind.is_empty() {
+                "the request has no Content-Type".into()
+            } else {
+                format!("Content-Type is {kind}")
+            };
             let message = format!("{got}: send application/json (or multipart/form-data to upload files)");
             Err(ApiError::new(ApiErrorKind::UnsupportedMediaType, message))
         };
@@ -166,7 +170,9 @@ impl Payload {
             .map_err(|e| ApiError::new(ApiErrorKind::InvalidArgument, format!("the body is not JSON: {e}")))?;
         match without_nulls(value) {
             Value::Object(fields) => Ok(Self { fields, ..Self::default() }),
-            _ => Err(ApiError::new(ApiErrorKind::Unprocessable, "the body is not a JSON object: send {\"prompt\": ...}")),
+            _ => {
+                Err(ApiError::new(ApiErrorKind::Unprocessable, "the body is not a JSON object: send {\"prompt\": ...}"))
+            }
         }
     }
 
@@ -301,7 +307,8 @@ impl Media {
 pub(crate) fn list<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::Array(items) => {
-            let one = |(i, v)| T::deserialize(v).map_err(|e: serde_json::Error| D::Error::custom(format!("[{i}]: {e}")));
+            let one =
+                |(i, v)| T::deserialize(v).map_err(|e: serde_json::Error| D::Error::custom(format!("[{i}]: {e}")));
             items.into_iter().enumerate().map(one).collect()
         }
         one => Ok(vec![T::deserialize(one).map_err(D::Error::custom)?]),

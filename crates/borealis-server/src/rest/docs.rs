@@ -10,7 +10,9 @@ const STYLE: &str = include_str!("docs.css");
 
 /// The page.
 pub(super) fn page(document: &Value) -> String {
-    let mut out = String::from("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">");
+    let mut out = String::from(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">",
+    );
     let mut tags: Vec<&str> = ROUTES.iter().map(|r| r.tag).collect();
     tags.dedup();
     let links: String = tags.iter().map(|t| format!("<a href=\"#{}\">{t}</a> ", anchor(t))).collect();

@@ -54,7 +54,10 @@ async fn upload(State(service): State<Service>, Caller(account): Caller, mut pay
     }
     let name = life.filename.or_else(|| file.filename.clone()).filter(|n| !n.is_empty()).unwrap_or("file".into());
     if name.chars().count() > MAX_NAME || life.purpose.chars().count() > MAX_NAME {
-        return Err(ApiError::invalid("file", format!("its name or purpose is too long: use at most {MAX_NAME} characters")));
+        return Err(ApiError::invalid(
+            "file",
+            format!("its name or purpose is too long: use at most {MAX_NAME} characters"),
+        ));
     }
     let stored = service.put_file(&account, &name, &life.purpose, file.bytes.clone(), expires_after).await?;
     Ok(Json(object(&stored)))

@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 
 use super::body::Payload;
 use super::{Answer, Caller, Params, errors, images, time, videos};
-use crate::service::{
-    Account, ApiError, Dialect, Folder, Job, JobFilter, JobKind, JobState, Service, Spec,
-};
+use crate::service::{Account, ApiError, Dialect, Folder, Job, JobFilter, JobKind, JobState, Service, Spec};
 
 /// Longest name of a folder, characters.
 const MAX_NAME: usize = 100;

@@ -79,12 +79,7 @@ impl Drop for CancelOnDrop {
 }
 
 /// The body of a finished picture job.
-pub(super) async fn answer(
-    service: &Service,
-    account: &Account,
-    job: &Job,
-    flavor: Flavor,
-) -> Result<Value, ApiError> {
+pub(super) async fn answer(service: &Service, account: &Account, job: &Job, flavor: Flavor) -> Result<Value, ApiError> {
     let base64 = job.spec.extra["base64"] == true;
     let mut data = Vec::with_capacity(job.outputs.len());
     for (n, output) in job.outputs.iter().enumerate() {
@@ -121,13 +116,7 @@ pub(super) async fn url(
 }
 
 /// Adds `file_output` or `storage_error` when the request had `storage_options`.
-pub(super) async fn keep_note(
-    service: &Service,
-    account: &Account,
-    spec: &Spec,
-    output: &Output,
-    item: &mut Value,
-) {
+pub(super) async fn keep_note(service: &Service, account: &Account, spec: &Spec, output: &Output, item: &mut Value) {
     let Some(storage) = &spec.storage else { return };
     let kept = match &output.file_id {
         Some(id) => service.file(account, id).await,

@@ -124,7 +124,8 @@ impl Params {
     /// A whole number in its range.
     fn whole(&self, name: &str, range: std::ops::RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        let number = text.parse::<i128>().map_err(|_| ApiError::invalid(name, format!("\"{text}\" is not a number")))?;
+        let number =
+            text.parse::<i128>().map_err(|_| ApiError::invalid(name, format!("\"{text}\" is not a number")))?;
         translate::within(name, Some(number), range)
     }
 

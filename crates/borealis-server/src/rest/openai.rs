@@ -76,7 +76,10 @@ fn known(model: Option<&str>) -> Option<&str> {
 /// Aspect ratio and lines of a size in pixels.
 fn frame_size(size: &str) -> Result<(&'static str, &'static str), ApiError> {
     let wrong = |what: &str| {
-        ApiError::invalid("size", format!("\"{}\" {what}: use 1280x720, 720x1280, ...", size.chars().take(40).collect::<String>()))
+        ApiError::invalid(
+            "size",
+            format!("\"{}\" {what}: use 1280x720, 720x1280, ...", size.chars().take(40).collect::<String>()),
+        )
     };
     let (w, h) = pixels(size).ok_or_else(|| wrong("is no size"))?;
     let ratio = f64::from(w) / f64::from(h);
@@ -215,8 +218,9 @@ fn object(job: &Job) -> Value {
             let (code, message) = videos::failure(job);
             Some(json!({"code": code, "message": message}))
         }
-        JobState::Moderated => errors::job_error(job, "video")
-            .map(|e| json!({"code": "content_moderated", "message": e.message})),
+        JobState::Moderated => {
+            errors::job_error(job, "video").map(|e| json!({"code": "content_moderated", "message": e.message}))
+        }
         _ => None,
     };
     let output = job.outputs.first().map(|o| &o.asset);

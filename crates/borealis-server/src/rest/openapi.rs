@@ -98,7 +98,10 @@ async fn page() -> impl IntoResponse {
     let text = TEXT.get_or_init(|| docs::page(&document()));
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, text.as_str())
@@ -170,14 +173,10 @@ pub(super) fn document() -> Value {
 }
 
 fn operation(route: &Route) -> Value {
-    let place = |name: &str, place: &str| {
-        json!({"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}})
-    };
+    let place = |name: &str, place: &str| json!({"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}});
     let in_path = route.path.contains("{id}").then(|| place("id", "path"));
     let parameters: Vec<_> = in_path.into_iter().chain(route.query.iter().map(|name| place(name, "query"))).collect();
-    let error = |text: &str| {
-        json!({"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}})
-    };
+    let error = |text: &str| json!({"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}});
     let kind = if route.answer.starts_with('{') { "application/json" } else { route.answer };
     let mut responses = json!({
         route.status.to_string(): {"description": route.answer, "content": {kind: {}}},

@@ -9,9 +9,7 @@ use utoipa::ToSchema;
 use super::body::{Media, Payload, flag, list, whole};
 use super::translate::{one_of, resolve, within};
 use super::{Answer, Caller, Flavor, errors, images, time, videos};
-use crate::service::{
-    Account, ApiError, Dialect, Idempotency, Job, JobKind, JobState, MediaKind, Service, Spec,
-};
+use crate::service::{Account, ApiError, Dialect, Idempotency, Job, JobKind, JobState, MediaKind, Service, Spec};
 
 const RATIOS: &[&str] = &["2:3", "3:2", "1:1", "16:9", "9:16"];
 /// Longest prompt of this dialect, characters.
@@ -129,10 +127,16 @@ fn check(input: &TaskInput, model: &str) -> Result<(), ApiError> {
         return Err(ApiError::invalid("input.image_urls", format!("{pictures} pictures are too many: give 1 to 7")));
     }
     if model == "grok-imagine-image-to-video" && pictures == 0 {
-        return Err(ApiError::invalid("input.image_urls", "there is no picture: give 1 to 7, or use grok-imagine-text-to-video"));
+        return Err(ApiError::invalid(
+            "input.image_urls",
+            "there is no picture: give 1 to 7, or use grok-imagine-text-to-video",
+        ));
     }
     if model == "grok-imagine-text-to-video" && pictures > 0 {
-        return Err(ApiError::invalid("input.image_urls", "this model takes no pictures: use grok-imagine-image-to-video"));
+        return Err(ApiError::invalid(
+            "input.image_urls",
+            "this model takes no pictures: use grok-imagine-image-to-video",
+        ));
     }
     if pictures != 1 && input.prompt.trim().is_empty() {
         return Err(ApiError::invalid("input.prompt", "it is empty: say what to make"));

@@ -12,9 +12,8 @@ use crate::service::{
     Account, ApiError, AssetRef, Dialect, FrameAt, ImageFormat, JobKind, MediaKind, Service, Spec, StorageOptions,
 };
 
-const IMAGE_RATIOS: &[&str] = &[
-    "1:1", "3:4", "4:3", "9:16", "16:9", "2:3", "3:2", "9:19.5", "19.5:9", "9:20", "20:9", "1:2", "2:1", "auto",
-];
+const IMAGE_RATIOS: &[&str] =
+    &["1:1", "3:4", "4:3", "9:16", "16:9", "2:3", "3:2", "9:19.5", "19.5:9", "9:20", "20:9", "1:2", "2:1", "auto"];
 pub(super) const VIDEO_RATIOS: &[&str] = &["1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3", "auto"];
 /// Longest life of a file, seconds, and shortest of a public URL.
 pub(super) const MAX_LIFE: i64 = 2_592_000;
@@ -152,7 +151,10 @@ async fn of_job(service: &Service, account: &Account, media: &Media, field: &str
     let job = service.job(account, super::plain_id(id)).await?;
     let output = job.outputs.first().ok_or_else(|| {
         let state = job.state.name();
-        ApiError::invalid(field, format!("the generation \"{id}\" has nothing to take ({state}): wait until it is done"))
+        ApiError::invalid(
+            field,
+            format!("the generation \"{id}\" has nothing to take ({state}): wait until it is done"),
+        )
     })?;
     Ok(output.asset.clone())
 }
@@ -250,31 +252,12 @@ pub(super) async fn video(service: &Service, account: &Account, mut payload: Pay
     unsupported("reference_audios", &request.reference_audios)?;
     unsupported("output", &request.output)?;
     let model = service.resolve_model(request.model.as_deref().filter(|m| !m.is_empty()), JobKind::Video)?;
-    let first_model = model.id == "grok-imagine-video";
-    let references = request.reference_images.len();
-    if references > MAX_REFERENCES {
-        let message = format!("{references} pictures are too many: give at most {MAX_REFERENCES}");
-        return Err(ApiError::invalid("reference_images", message));
-    }
-    if references > 0 && request.image.is_some() {
+    if request.image.is_some() && !request.reference_images.is_empty() {
         return Err(ApiError::invalid("reference_images", "image and reference_images exclude each other: use one"));
     }
     let seconds = within("duration", request.duration, 1..=15u32)?.unwrap_or(8);
-    if references > 0 && first_model && seconds > 10 {
-        let message =
-            format!("Duration {seconds}s exceeds the maximum allowed for reference-to-video, which is 10s.");
-        return Err(ApiError::invalid("duration", message));
-    }
     let resolution = one_of("resolution", request.resolution, &["480p", "720p", "1080p"])?;
-    if resolution.as_deref() == Some("1080p") {
-        if references > 0 {
-            return Err(ApiError::invalid("resolution", "1080p is not made from reference pictures: use 720p"));
-        }
-        if first_model {
-            let message = "grok-imagine-video makes at most 720p: use 720p, or the model grok-imagine-video-1.5";
-            return Err(ApiError::invalid("resolution", message));
-        }
-    }
+    limits(&model.id, request.reference_images.len(), seconds, resolution.as_deref())?;
     let mut spec = Spec::new(JobKind::Video, model.id.clone(), text);
     local(&mut spec, &payload)?;
     spec.n = within("n", request.n, 1..=4u32)?.unwrap_or(1);
@@ -289,6 +272,28 @@ pub(super) async fn video(service: &Service, account: &Account, mut payload: Pay
     }
     spec.references = resolve_all(service, account, &payload, &request.reference_images, "reference_images").await?;
     Ok(spec)
+}
+
+/// What reference pictures and xAI's first video model do not go together with.
+fn limits(model: &str, references: usize, seconds: u32, resolution: Option<&str>) -> Result<(), ApiError> {
+    let first_model = model == "grok-imagine-video";
+    if references > MAX_REFERENCES {
+        let message = format!("{references} pictures are too many: give at most {MAX_REFERENCES}");
+        return Err(ApiError::invalid("reference_images", message));
+    }
+    if references > 0 && first_model && seconds > 10 {
+        // In xAI's own words.
+        let message = format!("Duration {seconds}s exceeds the maximum allowed for reference-to-video, which is 10s.");
+        return Err(ApiError::invalid("duration", message));
+    }
+    if resolution == Some("1080p") && references > 0 {
+        return Err(ApiError::invalid("resolution", "1080p is not made from reference pictures: use 720p"));
+    }
+    if resolution == Some("1080p") && first_model {
+        let message = "grok-imagine-video makes at most 720p: use 720p, or the model grok-imagine-video-1.5";
+        return Err(ApiError::invalid("resolution", message));
+    }
+    Ok(())
 }
 
 /// `videos/edits`.

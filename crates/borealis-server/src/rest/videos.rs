@@ -77,12 +77,7 @@ pub(super) async fn clip(service: &Service, account: &Account, id: &str) -> Resu
     if job.spec.kind.is_still() { Err(unknown()) } else { Ok(job) }
 }
 
-async fn poll(
-    service: &Service,
-    account: &Account,
-    id: &str,
-    flavor: Flavor,
-) -> Result<(StatusCode, Value), ApiError> {
+async fn poll(service: &Service, account: &Account, id: &str, flavor: Flavor) -> Result<(StatusCode, Value), ApiError> {
     let job = clip(service, account, id).await?;
     let body = match job.state {
         JobState::Queued | JobState::Running => {
@@ -94,7 +89,9 @@ async fn poll(
         }
         JobState::Done => done(service, account, &job, flavor).await?,
         JobState::Expired => json!({"status": "expired"}),
-        JobState::Moderated => return Err(errors::job_error(&job, "video").unwrap_or_else(|| ApiError::not_found("gone"))),
+        JobState::Moderated => {
+            return Err(errors::job_error(&job, "video").unwrap_or_else(|| ApiError::not_found("gone")));
+        }
         JobState::Failed | JobState::Cancelled => {
             let (code, message) = failure(&job);
             json!({
@@ -113,7 +110,9 @@ async fn poll(
 pub(super) fn failure(job: &Job) -> (String, String) {
     match &job.error {
         Some(error) => (error.code.clone(), error.message.clone()),
-        None if job.state == JobState::Cancelled => ("failed_precondition".into(), "it was cancelled by its owner".into()),
+        None if job.state == JobState::Cancelled => {
+            ("failed_precondition".into(), "it was cancelled by its owner".into())
+        }
         None => ("internal_error".into(), "the job failed without a reason: try again".into()),
     }
 }

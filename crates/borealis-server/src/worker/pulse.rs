@@ -15,12 +15,16 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Time between two renewals of a lease of 30 s.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// Ends the thread when it goes.
-pub(super) struct Beats(Arc<AtomicBool>);
+/// Ends the thread when it goes, and whatever still runs: without a heartbeat it would lose its lease anyway.
+pub(super) struct Beats {
+    stop: Arc<AtomicBool>,
+    running: Running,
+}
 
 impl Drop for Beats {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.stop.store(true, Ordering::SeqCst);
+        lock(&self.running).values().for_each(|context| context.cancel());
     }
 }
 
@@ -29,7 +33,7 @@ pub(super) fn start(path: PathBuf, worker: String, info: String, running: Runnin
     let system = |source| ServerError::System { what: "starting the heartbeat", source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let beats = Beats(stop.clone());
+    let beats = Beats { stop: stop.clone(), running: running.clone() };
     std::thread::Builder::new()
         .name("heartbeat".into())
         .spawn(move || runtime.block_on(beat(&path, &worker, &info, &running, &stop)))

@@ -89,7 +89,7 @@ async fn a_worker_that_stops_gives_its_jobs_back() {
     testing::until(&bench, &id, |job| job.state == JobState::Running).await;
     stop.send(true).unwrap();
     worker.await.unwrap().unwrap();
-    let job = bench.service.job(&bench.account, &id).await.unwrap();
+    let job = testing::until(&bench, &id, |job| job.state != JobState::Running).await;
     assert_eq!((job.state, job.attempt), (JobState::Queued, 0));
 }
 

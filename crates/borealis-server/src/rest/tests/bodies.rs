@@ -75,7 +75,8 @@ async fn a_body_may_have_25_mib_and_no_byte_more() {
     let too_long = raw(&bench, Some("application/json"), body(most + 1)).await;
     assert_eq!((too_long.status, too_long.json()["code"].clone()), (413, json!("payload-too-large")));
     // Without a Content-Length the bytes are counted.
-    let pieces = body(most + 1).into_bytes().chunks(1 << 20).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>();
+    let pieces =
+        body(most + 1).into_bytes().chunks(1 << 20).map(|c| Ok::<_, std::io::Error>(c.to_vec())).collect::<Vec<_>>();
     let stream = Body::from_stream(futures_util::stream::iter(pieces));
     assert_eq!(raw(&bench, Some("application/json"), stream).await.status, 413);
 }
@@ -109,7 +110,8 @@ async fn nulls_are_absent_and_unknown_fields_ignored() {
 async fn the_same_idempotency_key_is_the_same_job() {
     let bench = bench().await;
     let start = async |key: &str, prompt: &str| {
-        let request = request(&bench, "POST", PATH).header("content-type", "application/json").header("idempotency-key", key);
+        let request =
+            request(&bench, "POST", PATH).header("content-type", "application/json").header("idempotency-key", key);
         send(&bench, request.body(json!({"prompt": prompt}).to_string().into()).unwrap()).await
     };
     let first = start("aisdk_vid_1", "a").await.json()["request_id"].clone();

@@ -21,7 +21,11 @@ async fn every_documented_route_exists_and_needs_a_key() {
             assert!(refused.header("www-authenticate").is_some());
             let got = send(&bench, ask(route.method, &path, Some(&bench.key))).await;
             let text = String::from_utf8_lossy(&got.bytes).into_owned();
-            assert!(got.status != 405 && got.status < 500 && !text.contains("there is nothing at"), "{} {path}: {text}", route.method);
+            assert!(
+                got.status != 405 && got.status < 500 && !text.contains("there is nothing at"),
+                "{} {path}: {text}",
+                route.method
+            );
         }
     }
 }
@@ -39,7 +43,11 @@ async fn the_document_is_whole() {
     let operations: usize = document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
     assert_eq!(operations, ROUTES.len());
     let video = &document["components"]["schemas"]["VideoRequest"]["properties"];
-    assert_eq!((&video["duration"]["maximum"], &video["seed"]["description"].is_string()), (&Value::from(15), &true), "{video}");
+    assert_eq!(
+        (&video["duration"]["maximum"], &video["seed"]["description"].is_string()),
+        (&Value::from(15), &true),
+        "{video}"
+    );
     let ids: std::collections::HashSet<_> = document["paths"]
         .as_object()
         .unwrap()

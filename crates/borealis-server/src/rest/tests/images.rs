@@ -106,7 +106,8 @@ async fn edits_as_openai_sends_them() {
     assert_eq!(got.json()["data"].as_array().unwrap().len(), 2);
     let one = form(&bench, "/v1/images/edits", &[("prompt", None, b"blue"), ("image", Some("a.png"), &picture)]).await;
     assert_eq!(one.status, 200, "{}", one.json());
-    let not_a_picture = form(&bench, "/v1/images/edits", &[("prompt", None, b"blue"), ("image", Some("a.png"), b"hello")]).await;
+    let not_a_picture =
+        form(&bench, "/v1/images/edits", &[("prompt", None, b"blue"), ("image", Some("a.png"), b"hello")]).await;
     assert_eq!(not_a_picture.status, 400);
     assert!(!not_a_picture.json()["error"].as_str().unwrap().to_lowercase().contains("ffmpeg"));
 }

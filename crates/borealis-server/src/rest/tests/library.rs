@@ -1,10 +1,12 @@
 use serde_json::json;
 
 use super::*;
-use crate::testing::{bench, bench_with_worker, until};
+use crate::config::PaymentStyle;
+use crate::testing::{bench, bench_with, bench_with_worker, until};
 
 async fn upload(bench: &Bench, name: &str, bytes: &[u8]) -> Value {
-    let parts: &[Part<'_>] = &[("expires_after", None, b"3600"), ("purpose", None, b"vision"), ("file", Some(name), bytes)];
+    let parts: &[Part<'_>] =
+        &[("expires_after", None, b"3600"), ("purpose", None, b"vision"), ("file", Some(name), bytes)];
     let got = form(bench, "/v1/files", parts).await;
     assert_eq!(got.status, 200, "{}", got.json());
     got.json()
@@ -14,7 +16,10 @@ async fn upload(bench: &Bench, name: &str, bytes: &[u8]) -> Value {
 async fn files_from_upload_to_deletion() {
     let bench = bench().await;
     let file = upload(&bench, "a.png", &png()).await;
-    assert_eq!((&file["object"], &file["filename"], &file["purpose"]), (&json!("file"), &json!("a.png"), &json!("vision")));
+    assert_eq!(
+        (&file["object"], &file["filename"], &file["purpose"]),
+        (&json!("file"), &json!("a.png"), &json!("vision"))
+    );
     assert_eq!(file["expires_at"].as_i64().unwrap() - file["created_at"].as_i64().unwrap(), 3600);
     let id = file["id"].as_str().unwrap();
     upload(&bench, "b.txt", b"hello").await;
@@ -29,7 +34,11 @@ async fn files_from_upload_to_deletion() {
     let path = public["public_url"].as_str().unwrap().strip_prefix("http://127.0.0.1:8080").unwrap().to_string();
     let open = || Request::builder().uri(&path).body(Body::empty()).unwrap();
     assert_eq!(send(&bench, open()).await.status, 200);
-    let revoked = send(&bench, request(&bench, "POST", &format!("/v1/files/{id}/public-url/revoke")).body(Body::empty()).unwrap()).await;
+    let revoked = send(
+        &bench,
+        request(&bench, "POST", &format!("/v1/files/{id}/public-url/revoke")).body(Body::empty()).unwrap(),
+    )
+    .await;
     assert_eq!(revoked.json(), json!({"id": id, "public_url": public["public_url"], "revoked": true}));
     assert_eq!(send(&bench, open()).await.status, 404);
     for seconds in [3599, 2_592_001] {
@@ -48,7 +57,9 @@ async fn files_from_upload_to_deletion() {
 #[tokio::test]
 async fn uploads_that_are_none() {
     let bench = bench().await;
-    for parts in [&[("purpose", None, &b"x"[..])][..], &[("file", Some("a"), &b""[..])], &[("file", None, &b"text"[..])]] {
+    for parts in
+        [&[("purpose", None, &b"x"[..])][..], &[("file", Some("a"), &b""[..])], &[("file", None, &b"text"[..])]]
+    {
         assert_eq!(form(&bench, "/v1/files", parts).await.status, 400);
     }
     for (seconds, status) in [("2592000", 200), ("2592001", 400), ("0", 400), ("soon", 422)] {
@@ -83,7 +94,10 @@ async fn batches_run_their_lines() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     };
-    assert_eq!(state, json!({"num_requests": 5, "num_pending": 0, "num_success": 2, "num_error": 3, "num_cancelled": 0}));
+    assert_eq!(
+        state,
+        json!({"num_requests": 5, "num_pending": 0, "num_success": 2, "num_error": 3, "num_cancelled": 0})
+    );
     let results = get(&bench, &format!("{path}/results?limit=1000")).await.json()["results"].clone();
     let of = |id: &str| {
         let found = results.as_array().unwrap().iter().find(|r| r["batch_request_id"] == id);
@@ -106,7 +120,12 @@ async fn batches_are_cancelled_by_a_colon() {
     let batch = post(&bench, "/v1/batches", &json!({"name": "mine", "input_file_id": file["id"]})).await.json();
     let id = batch["batch_id"].as_str().unwrap();
     let cancelled = post(&bench, &format!("/v1/batches/{id}:cancel"), &json!({})).await;
-    assert_eq!((cancelled.status, &cancelled.json()["state"]["num_cancelled"]), (200, &json!(1)), "{}", cancelled.json());
+    assert_eq!(
+        (cancelled.status, &cancelled.json()["state"]["num_cancelled"]),
+        (200, &json!(1)),
+        "{}",
+        cancelled.json()
+    );
     assert_eq!(post(&bench, &format!("/v1/batches/{id}:explode"), &json!({})).await.status, 404);
     assert_eq!(post(&bench, "/v1/batches/none:cancel", &json!({})).await.status, 404);
     assert_eq!(post(&bench, "/v1/batches", &json!({"input_file_id": "file_none"})).await.status, 404);
@@ -125,7 +144,10 @@ async fn folders_hold_generations() {
     let found = get(&bench, &format!("/v1/generations?folder_id={folder_id}")).await.json();
     let item = &found["data"][0];
     assert_eq!((found["data"].as_array().unwrap().len(), &item["id"], &item["seed"]), (1, &json!(id), &json!(7)));
-    assert_eq!((&item["status"], &item["outputs"][0]["width"], &item["kind"]), (&json!("done"), &json!(64), &json!("video")));
+    assert_eq!(
+        (&item["status"], &item["outputs"][0]["width"], &item["kind"]),
+        (&json!("done"), &json!(64), &json!("video"))
+    );
     assert_eq!(item["request"]["path"], "/v1/videos/generations");
     assert_eq!(item["request"]["body"]["duration"], 2);
     assert_eq!(get(&bench, "/v1/generations?kind=image").await.json()["data"].as_array().unwrap().len(), 1);
@@ -134,7 +156,8 @@ async fn folders_hold_generations() {
     assert_eq!((&renamed["name"], &renamed["count"]), (&json!("Red"), &json!(1)));
     let moved = with(&bench, "PATCH", &format!("/v1/generations/{id}"), &json!({"folder_id": null})).await.json();
     assert_eq!(moved["folder_id"], Value::Null);
-    for (name, status) in [(" ".to_string(), 400), ("x".repeat(100), 201), ("x".repeat(101), 400), ("a\nb".into(), 400)] {
+    for (name, status) in [(" ".to_string(), 400), ("x".repeat(100), 201), ("x".repeat(101), 400), ("a\nb".into(), 400)]
+    {
         assert_eq!(post(&bench, "/v1/folders", &json!({"name": name})).await.status, status, "{name:?}");
     }
     assert_eq!(delete(&bench, &format!("/v1/folders/{folder_id}")).await.status, 200);
@@ -162,6 +185,37 @@ async fn models_key_and_usage() {
     assert_eq!(get(&bench, "/v1/me").await.json()["api_key"], key);
     post(&bench, "/v1/images/generations", &json!({"prompt": "a", "n": 2})).await;
     let usage = get(&bench, "/v1/usage").await.json();
-    assert_eq!((&usage["jobs"], &usage["images"], &usage["credits_in_usd_ticks"]), (&json!(1), &json!(2), &Value::Null));
+    assert_eq!(
+        (&usage["jobs"], &usage["images"], &usage["credits_in_usd_ticks"]),
+        (&json!(1), &json!(2), &Value::Null)
+    );
     assert_eq!(get(&bench, "/v1/usage?days=0").await.status, 400);
+}
+
+#[tokio::test]
+async fn what_is_made_is_paid_and_what_fails_is_not() {
+    for (style, status, code) in [
+        (PaymentStyle::PaymentRequired, 402, "payment-required"),
+        (PaymentStyle::Forbidden, 403, "permission-denied"),
+        (PaymentStyle::TooManyRequests, 429, "resource-exhausted"),
+    ] {
+        let bench = bench_with(|config| (config.prices.image_1k, config.payment) = (10, style), true).await;
+        bench.service.store().set_credits(&bench.account.id, Some(25)).await.unwrap();
+        let make = async |prompt: &str, n: u32| {
+            post(&bench, "/v1/images/generations", &json!({"prompt": prompt, "n": n})).await
+        };
+        assert_eq!(make("a cat", 2).await.json()["usage"]["cost_in_usd_ticks"], 20);
+        let refused = make("a cat", 1).await;
+        assert_eq!((refused.status, refused.json()["code"].as_str()), (status, Some(code)));
+        let usage = get(&bench, "/v1/usage").await.json();
+        assert_eq!(
+            (&usage["cost_in_usd_ticks"], &usage["credits_in_usd_ticks"], &usage["held_in_usd_ticks"]),
+            (&json!(20), &json!(5), &json!(0))
+        );
+        bench.service.store().set_credits(&bench.account.id, Some(10)).await.unwrap();
+        for prompt in ["fail", "moderate", "a nude child"] {
+            assert_eq!(make(prompt, 1).await.status, 400);
+        }
+        assert_eq!(get(&bench, "/v1/usage").await.json()["credits_in_usd_ticks"], 10);
+    }
 }

@@ -71,7 +71,8 @@ type Part<'a> = (&'a str, Option<&'a str>, &'a [u8]);
 async fn form(bench: &Bench, path: &str, parts: &[Part<'_>]) -> Got {
     let mut body = Vec::new();
     for (name, file, bytes) in parts {
-        let file = file.map(|f| format!("; filename=\"{f}\"\r\nContent-Type: application/octet-stream")).unwrap_or_default();
+        let file =
+            file.map(|f| format!("; filename=\"{f}\"\r\nContent-Type: application/octet-stream")).unwrap_or_default();
         body.extend(format!("--XX\r\nContent-Disposition: form-data; name=\"{name}\"{file}\r\n\r\n").into_bytes());
         body.extend_from_slice(bytes);
         body.extend(b"\r\n");

@@ -50,7 +50,8 @@ async fn edits_and_extensions_as_forms() {
     let parts: &[Part<'_>] = &[("prompt", None, b"on"), ("seconds", None, b"4"), ("video", Some("a.mp4"), &clip)];
     let extension = form(&bench, "/v1/videos/extensions", parts).await;
     assert_eq!((extension.status, &extension.json()["seconds"]), (200, &json!("4")), "{}", extension.json());
-    let missing = form(&bench, "/v1/videos/extensions", &[("prompt", None, b"on"), ("video", Some("a.mp4"), &clip)]).await;
+    let missing =
+        form(&bench, "/v1/videos/extensions", &[("prompt", None, b"on"), ("video", Some("a.mp4"), &clip)]).await;
     assert_eq!((missing.status, &missing.json()["error"]["param"]), (400, &json!("seconds")));
 }
 
@@ -58,7 +59,10 @@ async fn edits_and_extensions_as_forms() {
 async fn waiting_and_errors_have_openais_shape() {
     let bench = bench().await;
     let video = post(&bench, "/v1/videos", &json!({"prompt": "a", "seconds": "8"})).await.json();
-    assert_eq!((&video["status"], &video["progress"], &video["model"]), (&json!("queued"), &json!(0), &json!("grok-imagine-video")));
+    assert_eq!(
+        (&video["status"], &video["progress"], &video["model"]),
+        (&json!("queued"), &json!(0), &json!("grok-imagine-video"))
+    );
     let polled = get(&bench, &format!("/v1/videos/{}", video["id"].as_str().unwrap())).await;
     assert_eq!((polled.status, polled.header("openai-poll-after-ms")), (200, Some("1000")));
     assert_eq!(get(&bench, &format!("/v1/videos/{}/content", video["id"].as_str().unwrap())).await.status, 404);
@@ -72,7 +76,11 @@ async fn waiting_and_errors_have_openais_shape() {
     ] {
         let got = post(&bench, "/v1/videos", &body).await;
         let error = got.json()["error"].clone();
-        assert_eq!((got.status, error["type"].as_str(), error["code"].as_str()), (status, Some(kind), Some(code)), "{body}: {error}");
+        assert_eq!(
+            (got.status, error["type"].as_str(), error["code"].as_str()),
+            (status, Some(kind), Some(code)),
+            "{body}: {error}"
+        );
         assert!(error["message"].is_string() && error.get("param").is_some());
     }
     assert_eq!(get(&bench, "/v1/videos/video_none").await.json()["error"]["code"], "not_found");

@@ -30,7 +30,15 @@ async fn from_pending_to_done() {
     let still = get(&bench, &format!("/v1/videos/{id}/frame")).await;
     assert_eq!((still.status, still.header("content-type")), (200, Some("image/png")));
     assert!(still.bytes.starts_with(b"\x89PNG"));
-    for (query, status) in [("at=first", 200), ("at=0.5", 200), ("at=99", 400), ("at=-1", 400), ("at=x", 400), ("variant=1", 404), ("variant=9", 400)] {
+    for (query, status) in [
+        ("at=first", 200),
+        ("at=0.5", 200),
+        ("at=99", 400),
+        ("at=-1", 400),
+        ("at=x", 400),
+        ("variant=1", 404),
+        ("variant=9", 400),
+    ] {
         assert_eq!(get(&bench, &format!("/v1/videos/{id}/frame?{query}")).await.status, status, "{query}");
     }
 }
