@@ -8,7 +8,7 @@ use borealis_kernels::{DeviceSpec, QuantFormat};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, completions, generate, hub, inspect, tokenize};
+use crate::commands::{bench, completions, convert, evaluate, generate, hub, inspect, keys, serve, tokenize};
 
 /// Heading of the options that choose the model and where it runs.
 const MACHINE: &str = "Model and machine";
@@ -46,6 +46,9 @@ pub enum Command {
     /// Say what a model is: parameters, vocabulary, plans, modes, memory
     #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::Args),
+    /// Write a model in the native format, quantised when asked
+    #[command(after_help = convert::EXAMPLES)]
+    Convert(convert::Args),
     /// Fetch a model from the Hugging Face hub
     #[command(after_help = hub::PULL_EXAMPLES)]
     Pull(hub::PullArgs),
@@ -53,9 +56,24 @@ pub enum Command {
     List(hub::ListArgs),
     /// Remove models that were fetched
     Rm(hub::RemoveArgs),
+    /// Serve the xAI Imagine API, OpenAI's and a page for the browser on one port
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(Box<serve::Args>),
+    /// Who may use the server: make, list and revoke API keys
+    #[command(after_help = keys::EXAMPLES)]
+    Keys(keys::Args),
+    /// Makes jobs for a server
+    #[command(hide = true)]
+    Worker(Box<serve::WorkerArgs>),
+    /// Reads media of strangers for a server
+    #[command(hide = true)]
+    Media,
     /// Measure speed, beside what this machine could do at most
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::Args),
+    /// Score a model on prompts whose truth is known, by what its clips show and sound like
+    #[command(after_help = evaluate::EXAMPLES)]
+    Evaluate(evaluate::Args),
     /// Write a completion script for a shell
     Completions(completions::Args),
 }
@@ -67,8 +85,10 @@ impl Command {
             Self::Generate(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Bench(args) => args.json,
+            Self::Evaluate(args) => args.json,
             Self::List(args) => args.json,
-            Self::Tokenize(_) | Self::Pull(_) | Self::Rm(_) | Self::Completions(_) => false,
+            Self::Tokenize(_) | Self::Convert(_) | Self::Pull(_) | Self::Rm(_) | Self::Completions(_) => false,
+            Self::Serve(_) | Self::Keys(_) | Self::Worker(_) | Self::Media => false,
         }
     }
 }

@@ -3,9 +3,11 @@
 //! One file per subcommand in `commands/`. A command returns a [`error::CliError`] at most; `main` turns it into one line on
 //! standard error, an event when the caller asked for `--json`, and an exit code.
 
+mod analyse;
 mod args;
 mod commands;
 mod error;
+mod evaluation;
 mod events;
 mod ids;
 mod interrupt;
@@ -48,10 +50,16 @@ fn run(command: Command) -> Result<()> {
         Command::Generate(args) => commands::generate::run(*args),
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
+        Command::Convert(args) => commands::convert::run(args),
         Command::Pull(args) => commands::hub::pull(args),
         Command::List(args) => commands::hub::list(args),
         Command::Rm(args) => commands::hub::remove(args),
+        Command::Serve(args) => commands::serve::run(*args),
+        Command::Keys(args) => commands::keys::run(args),
+        Command::Worker(args) => commands::serve::run_worker(*args),
+        Command::Media => commands::serve::run_media(),
         Command::Bench(args) => commands::bench::run(args),
+        Command::Evaluate(args) => commands::evaluate::run(args),
         Command::Completions(args) => commands::completions::run(args),
     }
 }

@@ -2,8 +2,12 @@
 
 pub mod bench;
 pub mod completions;
+pub mod convert;
+pub mod evaluate;
 pub mod generate;
 pub mod hub;
 pub mod inspect;
+pub mod keys;
+pub mod serve;
 pub mod sound;
 pub mod tokenize;

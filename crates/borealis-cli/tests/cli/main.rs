@@ -6,6 +6,7 @@
 mod bytes;
 mod default_model;
 mod errors;
+mod evaluate;
 mod help;
 mod hub;
 mod inputs;
