@@ -1,6 +1,9 @@
 //! Checkpoints of goldens, written before they are opened. Our own goldens store no weights: every number is drawn by [`number`] from seed,
 //! tensor name and index, here and in `recipes/goldens.py`.
 
+// Every test that walks uses a part of it.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -83,7 +86,6 @@ impl Golden {
     }
 
     /// The opened checkpoint, and the folder that it lies in.
-    #[allow(dead_code)] // not by every test that walks
     pub fn checkpoint(&self) -> (tempfile::TempDir, Checkpoint) {
         let folder = self.folder();
         let checkpoint = Checkpoint::open(folder.path()).unwrap_or_else(|e| panic!("{}: {e}", self.name));
