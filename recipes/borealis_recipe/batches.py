@@ -115,7 +115,7 @@ def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given:
     scene, aspect = record.scene, record.aspect
     video, audio = _unpacked(record)
     motion = mode not in ("text_to_image", "edit_image")
-    s = Sample(mode, aspect, language.caption(scene, r, motion), scene, given=scene)
+    s = Sample(mode, aspect, language.caption(scene, r, motion, placed=False), scene, given=scene)
     n, start = len(video), record.start
     if mode in ("edit_image", "edit_video"):
         new_video, new_audio = _unpacked(record, True)

@@ -79,13 +79,13 @@ def thing_text(thing: Thing, r: random.Random, motion: bool = True) -> str:
     return text
 
 
-def caption(scene: Scene, r: random.Random, motion: bool = True) -> str:
-    """One of very many captions of a scene; `motion` false describes a still."""
+def caption(scene: Scene, r: random.Random, motion: bool = True, placed: bool = True) -> str:
+    """One of very many captions of a scene; `motion` false describes a still, `placed` false sometimes leaves the background open."""
     body = thing_text(scene.things[0], r, motion)
     if len(scene.things) > 1:
         body += r.choice((" and ", " next to ", ", and ", " with ")) + thing_text(scene.things[1], r, motion)
     text = body
-    if scene.picture is None:
+    if scene.picture is None and (placed or r.random() > 0.2):
         place = r.choice(BACKGROUND_WORDS[scene.background])
         where = r.choice(PREPOSITION[scene.background])
         style = r.random()
