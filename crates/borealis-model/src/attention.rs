@@ -88,6 +88,9 @@ impl<B: Backend> Attention<B> {
     }
 }
 
+/// Weight of a norm, and the bias of a layer norm.
+type Norm<B> = (<B as Backend>::Buffer, Option<<B as Backend>::Buffer>);
+
 /// Heads in groups that share keys and values.
 pub(crate) struct Grouped<B: Backend> {
     heads: Heads,
@@ -98,7 +101,7 @@ pub(crate) struct Grouped<B: Backend> {
     v: Linear<B>,
     o: Linear<B>,
     /// Weights of the norms of queries and keys, and their biases for layer norms.
-    qk_norm: Option<[(B::Buffer, Option<B::Buffer>); 2]>,
+    qk_norm: Option<[Norm<B>; 2]>,
 }
 
 impl<B: Backend> Grouped<B> {
@@ -158,20 +161,14 @@ impl<B: Backend> Grouped<B> {
     }
 
     /// Norms `n` heads of each row.
-    fn norm(
-        &self,
-        b: &B,
-        step: &Step<'_>,
-        (weight, bias): &(B::Buffer, Option<B::Buffer>),
-        n: usize,
-        x: &mut B::Buffer,
-    ) -> Result<()> {
-        Ok(match (self.heads.qk_norm, bias) {
+    fn norm(&self, b: &B, step: &Step<'_>, (weight, bias): &Norm<B>, n: usize, x: &mut B::Buffer) -> Result<()> {
+        match (self.heads.qk_norm, bias) {
             (QkNorm::LayerNorm, Some(bias)) => {
                 b.layer_norm_in_place(x, weight, bias, self.heads.dim, LAYER_NORM_EPS, step.rows)?;
             }
             (QkNorm::Projection, _) => b.rms_norm_in_place(x, weight, step.eps, step.rows)?,
             _ => b.rms_norm_in_place(x, weight, step.eps, step.rows * n)?,
-        })
+        }
+        Ok(())
     }
 }

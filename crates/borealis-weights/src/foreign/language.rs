@@ -27,10 +27,8 @@ pub(super) fn read(node: &Node<'_>, family: &Family, source: &Source<'_>) -> Res
     if let Some(dim) = head_dim.or(family.head_dim.map(|d| d as usize)) {
         put("head_dim", json!(dim));
     }
-    if let Some(n) = node.opt("hidden_act")? {
-        if n.choice(&[("silu", ()), ("swish", ())]).is_err() {
-            return Err(unsupported(&n, family, "only \"silu\" is"));
-        }
+    if let Some(n) = node.opt("hidden_act")?.filter(|n| n.choice(&[("silu", ()), ("swish", ())]).is_err()) {
+        return Err(unsupported(&n, family, "only \"silu\" is"));
     }
     put("hidden_act", json!("silu"));
     put("rms_norm_eps", json!(node.opt("rms_norm_eps")?.map_or(Ok(family.rms_norm_eps), |n| n.number(0.0, 1.0))?));

@@ -58,7 +58,7 @@ pub(super) fn read(node: &Node<'_>, family: &Family) -> Result<Value> {
         return Ok(Value::Object(out));
     }
     out.insert("rope_type".into(), json!(name));
-    scaling(node, &source, name, family, &mut out)?;
+    scaling(node, source, name, family, &mut out)?;
     Ok(Value::Object(out))
 }
 
