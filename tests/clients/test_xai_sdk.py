@@ -10,6 +10,7 @@ import urllib.error
 import grpc
 import harness
 import xai_sdk
+import xai_sdk.chat
 from xai_sdk.proto import batch_pb2
 from xai_sdk.video import VideoGenerationError
 
@@ -71,7 +72,7 @@ class Scenarios:
         still = self.still()
         encoded = "data:image/jpeg;base64," + base64.b64encode(self.go(still.image)).decode()
         for source in (still.url, encoded):
-            edited = self.go(self.client.image.sample("the ball turns blue", IMAGE, image_url=source, aspect_ratio="1:1"))
+            edited = self.go(self.client.image.sample("the ball turns blue", IMAGE, image_url=source))
             data = self.go(edited.image)
             seen = harness.probe(data)
             self.assertAlmostEqual(seen["width"] / seen["height"], WIDE, delta=0.03, msg="an edit keeps the ratio")
@@ -162,7 +163,7 @@ class Scenarios:
     def test_what_is_not_supported(self):
         url = self.still().url
         self.assertIn("last_frame", self.refused(grpc.StatusCode.INVALID_ARGUMENT, self.client.video.start, "a ball", VIDEO, last_frame_url=url))
-        chat = self.client.chat.create(model="grok-4")
+        chat = self.client.chat.create(model="grok-4", messages=[xai_sdk.chat.user("hello")])
         self.refused(grpc.StatusCode.UNIMPLEMENTED, chat.sample)
 
     def test_broken_media(self):
@@ -196,7 +197,7 @@ class Scenarios:
 
     def test_files(self):
         data = self.go(self.still().image)
-        file = self.go(self.client.files.upload(data, filename="still.jpg", expires_after=7200))
+        file = self.go(self.uploads.files.upload(data, filename="still.jpg", expires_after=7200))
         self.assertEqual((file.size, file.filename), (len(data), "still.jpg"))
         self.assertEqual(file.expires_at.seconds - file.created_at.seconds, 7200)
         self.assertEqual(self.go(self.client.files.content(file.id)), data)
@@ -219,7 +220,7 @@ class Scenarios:
         """7 MiB come in pieces; lists are sorted, filtered and paged."""
         name = f"{type(self).__name__}.bin"
         sizes = [7 << 20, 1, 3 << 20]
-        made = [self.go(self.client.files.upload(bytes(size), filename=name)) for size in sizes]
+        made = [self.go(self.uploads.files.upload(bytes(size), filename=name)) for size in sizes]
         self.assertEqual([f.size for f in made], sizes)
         self.assertEqual(len(self.go(self.client.files.content(made[0].id))), sizes[0])
         wanted = {"filter": f'name = "{name}"', "sort_by": "size", "order": "asc", "limit": 2}
@@ -309,6 +310,8 @@ class Sync(Scenarios, unittest.TestCase):
         cls.host = url.removeprefix("http://")
         cls.loop = asyncio.new_event_loop()
         cls.client = xai_sdk.Client(api_key=cls.key, api_host=cls.host, use_insecure_channel=True)
+        # The SDK sends no key with streams over an insecure channel; to localhost it does.
+        cls.uploads = xai_sdk.Client(api_key=cls.key, api_host="localhost:" + cls.host.rsplit(":", 1)[1])
 
     def pause(self, seconds):
         return asyncio.sleep(seconds)
@@ -328,6 +331,8 @@ class Async(Scenarios, unittest.TestCase):
         cls.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(cls.loop)
         cls.client = xai_sdk.AsyncClient(api_key=cls.key, api_host=cls.host, use_insecure_channel=True)
+        # The SDK sends no key with streams over an insecure channel; to localhost it does.
+        cls.uploads = xai_sdk.AsyncClient(api_key=cls.key, api_host="localhost:" + cls.host.rsplit(":", 1)[1])
 
     def pause(self, seconds):
         return asyncio.sleep(seconds)

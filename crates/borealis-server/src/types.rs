@@ -246,8 +246,13 @@ pub struct StorageOptions {
     #[serde(default)]
     pub expires_after: Option<i64>,
     /// Make a public URL that lives so many seconds (`Some(None)`: as long as the file).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "present")]
     pub public_url: Option<Option<i64>>,
+}
+
+/// A field that is there: `null` is `Some(None)`, not `None`.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<Option<i64>>, D::Error> {
+    Option::<i64>::deserialize(deserializer).map(Some)
 }
 
 /// Where a job is. `Queued` and `Running` are the only ones that change.
