@@ -28,6 +28,9 @@ cargo test --release --locked --workspace --doc --quiet
 say "clients"
 scripts/clients.sh
 
+say "the page in a browser"
+scripts/playground.sh
+
 say "lints"
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 
