@@ -69,7 +69,9 @@ fn fields(out: &mut String, schema: &Value) {
             Value::Null => String::new(),
             value => format!(" Default {}.", escape(value.to_string().trim_matches('"'))),
         };
-        let text = escape(field["description"].as_str().unwrap_or_default());
+        // What refers to another schema has its description one level down.
+        let inside = || field["oneOf"].as_array()?.iter().find_map(|f| f["description"].as_str());
+        let text = escape(field["description"].as_str().or_else(inside).unwrap_or_default());
         let _ = write!(out, "<tr><td><code>{name}</code>{star}<td>{text}{default}");
     }
     out.push_str("</tbody></table>");

@@ -64,5 +64,5 @@ async fn the_docs_page_shows_every_route_and_runs_nothing() {
     let text = String::from_utf8(page.bytes.to_vec()).unwrap();
     assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
     assert!(ROUTES.iter().all(|route| text.contains(&format!("<code>/v1{}</code>", route.path))));
-    assert!(!text.contains("<script") && text.contains("aspect_ratio"));
+    assert!(!text.contains("<script") && text.contains("aspect_ratio") && text.contains("The first frame."));
 }
