@@ -24,11 +24,7 @@ pub(crate) fn router(service: Service) -> Router {
         .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
         .route("/readyz", get(ready))
         .route("/metrics", get(counters));
-    let http = own
-        .merge(urls::router())
-        .merge(playground::router())
-        .merge(rest::router())
-        .with_state(service.clone());
+    let http = own.merge(urls::router()).merge(playground::router()).merge(rest::router()).with_state(service.clone());
     grpc::beside(http, service.clone())
         .layer(middleware::from_fn_with_state(service.clone(), auth::layer))
         .layer(middleware::from_fn(limit))
@@ -52,7 +48,8 @@ async fn ready(State(service): State<Service>) -> Response {
 }
 
 async fn counters(State(service): State<Service>) -> Response {
-    let counted = async { Ok::<_, crate::ServerError>((service.store().counts().await?, service.store().workers().await?)) };
+    let counted =
+        async { Ok::<_, crate::ServerError>((service.store().counts().await?, service.store().workers().await?)) };
     match counted.await {
         Ok((jobs, workers)) => {
             let text = service.metrics().text(&jobs, workers.len());
@@ -70,7 +67,8 @@ async fn limit(request: Request, next: Next) -> Response {
         let message = format!("the body is too long: at most {most} bytes are read");
         return refuse(&ApiError::new(ApiErrorKind::PayloadTooLarge, message), grpc);
     }
-    let limited = request.map(|body| axum::body::Body::new(Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX))));
+    let limited =
+        request.map(|body| axum::body::Body::new(Limited::new(body, usize::try_from(most).unwrap_or(usize::MAX))));
     next.run(limited).await
 }
 

@@ -64,7 +64,12 @@ impl Keys {
         if let Some(account) = self.remembered(version, &hash) {
             return Ok(account);
         }
-        let wrong = || ApiError::new(ApiErrorKind::Unauthenticated, "this API key is not known here: check it, or make one with `borealis keys create`");
+        let wrong = || {
+            ApiError::new(
+                ApiErrorKind::Unauthenticated,
+                "this API key is not known here: check it, or make one with `borealis keys create`",
+            )
+        };
         let prefix = key.strip_prefix(START).and_then(|rest| rest.get(..PUBLIC)).ok_or_else(wrong)?;
         let row = store.key_by_prefix(prefix).await?.ok_or_else(wrong)?;
         let same: bool = row.hash.as_bytes().ct_eq(secrets::hex(&hash).as_bytes()).into();
@@ -142,7 +147,9 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(crate) fn refuse(error: &ApiError, grpc: bool) -> Response {
     let (status, code, name) = match error.kind {
         ApiErrorKind::Unauthenticated => (StatusCode::UNAUTHORIZED, tonic::Code::Unauthenticated, "unauthenticated"),
-        ApiErrorKind::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, tonic::Code::InvalidArgument, "payload-too-large"),
+        ApiErrorKind::PayloadTooLarge => {
+            (StatusCode::PAYLOAD_TOO_LARGE, tonic::Code::InvalidArgument, "payload-too-large")
+        }
         ApiErrorKind::NotFound => (StatusCode::NOT_FOUND, tonic::Code::NotFound, "not-found"),
         ApiErrorKind::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, tonic::Code::Unavailable, "unavailable"),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, tonic::Code::Internal, "internal-error"),
@@ -200,7 +207,8 @@ mod tests {
         for path in ["/", "/healthz", "/assets/app.js", "/files/a.mp4", "/docs"] {
             assert!(is_public(path), "{path}");
         }
-        for path in ["/v1/files", "/v1/models", "/metrics", "/filesx", "//", "/assets", "/xai_api.Image/GenerateImage"] {
+        for path in ["/v1/files", "/v1/models", "/metrics", "/filesx", "//", "/assets", "/xai_api.Image/GenerateImage"]
+        {
             assert!(!is_public(path), "{path}");
         }
     }

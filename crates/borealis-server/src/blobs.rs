@@ -51,7 +51,11 @@ impl Blobs {
     }
 
     /// A part of a blob, as it is read.
-    pub async fn stream(&self, hash: &str, range: Range<u64>) -> Result<BoxStream<'static, object_store::Result<Bytes>>> {
+    pub async fn stream(
+        &self,
+        hash: &str,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, object_store::Result<Bytes>>> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
         Ok(self.store.get_opts(&place(hash), options).await?.into_stream())
     }

@@ -176,14 +176,22 @@ impl ServerConfig {
         if let Some(url) = &self.public_url
             && !url::Url::parse(url).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && !url.ends_with('/'))
         {
-            return bad("--public-url", format!("\"{url}\" is no base address"), "give one such as https://media.example.org");
+            return bad(
+                "--public-url",
+                format!("\"{url}\" is no base address"),
+                "give one such as https://media.example.org",
+            );
         }
         if self.checkpoints.is_empty() {
             return bad("--model", "there is no model".into(), "give one");
         }
         let day = Duration::from_secs(24 * 3600);
         if self.retention < Duration::from_secs(60) || self.retention > 365 * day {
-            return bad("--keep", format!("{} seconds are out of range", self.retention.as_secs()), "use a minute to a year");
+            return bad(
+                "--keep",
+                format!("{} seconds are out of range", self.retention.as_secs()),
+                "use a minute to a year",
+            );
         }
         if !(1..=100_000).contains(&self.max_queued) || !(1..=65_536).contains(&self.max_connections) {
             return bad("--max-queued", "it is out of range".into(), "use 1 to 100000 jobs and 1 to 65536 connections");

@@ -39,7 +39,9 @@ pub enum ServerError {
     #[error("the database failed: {0}: check the data folder and the disk")]
     Store(#[from] sqlx::Error),
     /// The database's tables could not be made.
-    #[error("the database cannot be brought up to date: {0}: use the newer program that wrote it, or another --data folder")]
+    #[error(
+        "the database cannot be brought up to date: {0}: use the newer program that wrote it, or another --data folder"
+    )]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// The folder of results refused something.
     #[error("the folder of results failed: {0}: check the data folder and the disk")]
@@ -178,9 +180,9 @@ impl From<ServerError> for ApiError {
 fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(e) = next {
-        if e.downcast_ref::<std::io::Error>().is_some_and(|io| {
-            matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        }) {
+        if e.downcast_ref::<std::io::Error>()
+            .is_some_and(|io| matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
+        {
             return true;
         }
         next = e.source();

@@ -73,7 +73,8 @@ pub async fn serve(
     let stop = stopped;
     raise_file_limit();
     let listener = listen::bind(config.address).await?;
-    let address = listener.local_addr().map_err(|source| ServerError::System { what: "asking for the address", source })?;
+    let address =
+        listener.local_addr().map_err(|source| ServerError::System { what: "asking for the address", source })?;
     let service = service::Service::open(config, address).await?;
     let first_key = match service.config().no_auth || !service.store().keys().await?.is_empty() {
         true => None,

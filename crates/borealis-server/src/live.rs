@@ -47,8 +47,7 @@ pub(crate) async fn watch(service: &Service, id: &str, method: &Method) -> Respo
     if state.is_final() {
         return missing();
     }
-    let headers =
-        [(CONTENT_TYPE, "video/mp4"), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let headers = [(CONTENT_TYPE, "video/mp4"), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     if *method == Method::HEAD {
         return (StatusCode::OK, headers).into_response();
     }
@@ -57,7 +56,10 @@ pub(crate) async fn watch(service: &Service, id: &str, method: &Method) -> Respo
 }
 
 fn missing() -> Response {
-    refuse(&ApiError::not_found("nothing is being made under this address: ask for the job, its result may be there"), false)
+    refuse(
+        &ApiError::not_found("nothing is being made under this address: ask for the job, its result may be there"),
+        false,
+    )
 }
 
 /// Reads a file that grows.

@@ -9,8 +9,20 @@ const XAI: [(&str, &[&str], bool, bool, i64); 6] = [
     ("grok-imagine-image", &["grok-imagine-image-2026-03-02", "grok-2-image"], true, false, 1_772_409_600),
     ("grok-imagine-image-quality", &["grok-imagine-image-pro"], true, false, 1_772_409_600),
     ("grok-imagine-image-2.0", &[], true, false, 1_785_542_400),
-    ("grok-imagine-video", &["grok-imagine-video-beta", "grok-imagine-text-to-video", "grok-imagine-image-to-video"], false, true, 1_769_558_400),
-    ("grok-imagine-video-1.5", &["grok-imagine-video-1.5-preview", "grok-imagine-video-1.5-2026-05-30"], false, true, 1_780_099_200),
+    (
+        "grok-imagine-video",
+        &["grok-imagine-video-beta", "grok-imagine-text-to-video", "grok-imagine-image-to-video"],
+        false,
+        true,
+        1_769_558_400,
+    ),
+    (
+        "grok-imagine-video-1.5",
+        &["grok-imagine-video-1.5-preview", "grok-imagine-video-1.5-2026-05-30"],
+        false,
+        true,
+        1_780_099_200,
+    ),
     ("grok-imagine-video-1.5-lite", &[], false, true, 1_780_099_200),
 ];
 
@@ -40,7 +52,11 @@ pub(crate) fn all(checkpoints: &[CheckpointInfo]) -> Vec<ModelInfo> {
 }
 
 /// The model of that name or alias; without a name the usual one for what is made.
-pub(crate) fn resolve<'a>(models: &'a [ModelInfo], name: Option<&str>, kind: JobKind) -> Result<&'a ModelInfo, ApiError> {
+pub(crate) fn resolve<'a>(
+    models: &'a [ModelInfo],
+    name: Option<&str>,
+    kind: JobKind,
+) -> Result<&'a ModelInfo, ApiError> {
     let (usual, makes, thing): (_, fn(&ModelInfo) -> bool, _) = match kind.is_still() {
         true => ("grok-imagine-image", |m| m.image, "pictures"),
         false => ("grok-imagine-video", |m| m.video, "clips"),
@@ -76,10 +92,14 @@ mod tests {
             CheckpointInfo { name: "borealis-mini".into(), image: true, video: true },
             CheckpointInfo { name: "pictures".into(), image: true, video: false },
         ]);
-        let id = |name: Option<&str>, kind| resolve(&models, name, kind).map(|m| (m.id.as_str(), m.checkpoint.as_str()));
+        let id =
+            |name: Option<&str>, kind| resolve(&models, name, kind).map(|m| (m.id.as_str(), m.checkpoint.as_str()));
         assert_eq!(id(None, JobKind::Video), Ok(("grok-imagine-video", "borealis-mini")));
         assert_eq!(id(Some(""), JobKind::Image), Ok(("grok-imagine-image", "borealis-mini")));
-        assert_eq!(id(Some("grok-imagine-image-pro"), JobKind::EditImage), Ok(("grok-imagine-image-quality", "borealis-mini")));
+        assert_eq!(
+            id(Some("grok-imagine-image-pro"), JobKind::EditImage),
+            Ok(("grok-imagine-image-quality", "borealis-mini"))
+        );
         assert_eq!(id(Some("Grok-Imagine-Video-Beta"), JobKind::Extend), Ok(("grok-imagine-video", "borealis-mini")));
         assert_eq!(id(Some("pictures"), JobKind::Image), Ok(("pictures", "pictures")));
         let kind = |name, kind| resolve(&models, Some(name), kind).unwrap_err().kind;

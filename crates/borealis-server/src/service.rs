@@ -26,7 +26,6 @@ mod library;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -126,7 +125,11 @@ impl Service {
         let mut address = self.inner.address;
         if address.ip().is_unspecified() {
             // Nobody can open 0.0.0.0; who listens everywhere for others says --public-url.
-            address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+            address.set_ip(if address.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            });
         }
         format!("http://{address}")
     }
@@ -205,8 +208,9 @@ impl Service {
     pub(crate) async fn admit(&self, account: &Account, spec: &mut Spec) -> Result<i64, ApiError> {
         check(spec)?;
         spec.checkpoint = Some(self.resolve_model(Some(&spec.model), spec.kind)?.checkpoint.clone());
-        self.inner.moderation.prompt(&spec.prompt, spec.spicy).map_err(|blocked| {
-            ApiError { field: Some("prompt".into()), ..ApiError::new(ApiErrorKind::ContentModerated, blocked.to_string()) }
+        self.inner.moderation.prompt(&spec.prompt, spec.spicy).map_err(|blocked| ApiError {
+            field: Some("prompt".into()),
+            ..ApiError::new(ApiErrorKind::ContentModerated, blocked.to_string())
         })?;
         if let Some(url) = &spec.webhook_url {
             self.inner.fetcher.check(url).await?;
@@ -231,7 +235,8 @@ impl Service {
 
     /// As [`Service::job`], without a copy: for polling.
     pub async fn shared_job(&self, account: &Account, id: &str) -> Result<Arc<Job>, ApiError> {
-        let missing = || ApiError::not_found("there is no such request: check its id; results are kept for a limited time");
+        let missing =
+            || ApiError::not_found("there is no such request: check its id; results are kept for a limited time");
         let version = self.inner.store.version();
         if let Some(job) = self.remembered(version, id) {
             return if job.account == account.id { Ok(job) } else { Err(missing()) };
@@ -335,7 +340,10 @@ impl Service {
             (false, _) => "video/mp4",
         };
         let until = job.created_at + self.inner.config.retention.as_millis() as i64;
-        urls::absolute(&self.base_url(), &urls::signed_path(&self.inner.secret, &format!("{}-{n}", job.id), mime, until))
+        urls::absolute(
+            &self.base_url(),
+            &urls::signed_path(&self.inner.secret, &format!("{}-{n}", job.id), mime, until),
+        )
     }
 
     /// Whether work can be done: the database answers and a worker is alive. The reason otherwise.
@@ -347,11 +355,6 @@ impl Service {
         }
         Ok(workers)
     }
-
-    /// The folder of everything.
-    pub(crate) fn data(&self) -> &Path {
-        &self.inner.config.data
-    }
 }
 
 /// Tells an account without credits as the operator wants it told.
@@ -359,7 +362,9 @@ fn unpaid(error: ApiError, style: PaymentStyle) -> ApiError {
     let kind = match (error.kind, style) {
         (ApiErrorKind::PaymentRequired, PaymentStyle::Forbidden) => ApiErrorKind::PermissionDenied,
         // Credits come back when somebody adds some: an hour keeps clients from hammering.
-        (ApiErrorKind::PaymentRequired, PaymentStyle::TooManyRequests) => ApiErrorKind::ResourceExhausted { retry_after: 3600 },
+        (ApiErrorKind::PaymentRequired, PaymentStyle::TooManyRequests) => {
+            ApiErrorKind::ResourceExhausted { retry_after: 3600 }
+        }
         (kind, _) => kind,
     };
     ApiError { kind, ..error }
@@ -389,7 +394,10 @@ fn check(spec: &Spec) -> Result<(), ApiError> {
         return bad("duration", format!("duration {whole} is out of range: use at most {MAX_SECONDS}"));
     }
     if spec.references.len() > MAX_REFERENCES {
-        return bad("reference_images", format!("{} pictures are too many: use at most {MAX_REFERENCES}", spec.references.len()));
+        return bad(
+            "reference_images",
+            format!("{} pictures are too many: use at most {MAX_REFERENCES}", spec.references.len()),
+        );
     }
     if let Some(guidance) = spec.guidance
         && !(0.0..=100.0).contains(&guidance)

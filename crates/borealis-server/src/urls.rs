@@ -5,7 +5,10 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE,
+    RANGE,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 
@@ -93,7 +96,12 @@ async fn signed(
     response
 }
 
-async fn public(State(service): State<Service>, Path(name): Path<String>, method: Method, headers: HeaderMap) -> Response {
+async fn public(
+    State(service): State<Service>,
+    Path(name): Path<String>,
+    method: Method,
+    headers: HeaderMap,
+) -> Response {
     let token = name.rsplit_once('.').map_or(name.as_str(), |(token, _)| token);
     match service.store().public_file(token).await {
         Ok(Some(file)) => blob(&service, &file.sha256, &file.mime, &method, &headers).await,
@@ -103,11 +111,20 @@ async fn public(State(service): State<Service>, Path(name): Path<String>, method
 }
 
 fn gone() -> Response {
-    refuse(&ApiError::not_found("there is nothing under this address: it may have expired; ask for the job again"), false)
+    refuse(
+        &ApiError::not_found("there is nothing under this address: it may have expired; ask for the job again"),
+        false,
+    )
 }
 
 /// A blob with Range and HEAD. Its type is ours, never the client's, and the browser must not guess another.
-pub(crate) async fn blob(service: &Service, sha256: &str, mime: &str, method: &Method, headers: &HeaderMap) -> Response {
+pub(crate) async fn blob(
+    service: &Service,
+    sha256: &str,
+    mime: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Response {
     let size = match service.blobs().size(sha256).await {
         Ok(size) => size,
         Err(crate::ServerError::Blobs(object_store::Error::NotFound { .. })) => return gone(),

@@ -60,14 +60,17 @@ enum Tried {
     Sent,
     /// 410 Gone.
     Unwanted,
-    Failed { retry_after: Option<u64> },
+    Failed {
+        retry_after: Option<u64>,
+    },
 }
 
 async fn attempt(service: &Service, delivery: &Delivery) -> Result<Tried, ApiError> {
     let Some(job) = service.store().any_job(&delivery.job).await? else { return Ok(Tried::Unwanted) };
     let now = now_ms() / 1000;
     let body = body(service, &job).await?.to_string().into_bytes();
-    let signature = secrets::webhook_signature(&service.secret().webhook_key(&delivery.account), &delivery.id, now, &body);
+    let signature =
+        secrets::webhook_signature(&service.secret().webhook_key(&delivery.account), &delivery.id, now, &body);
     let headers = vec![
         ("content-type", "application/json".to_string()),
         ("webhook-id", delivery.id.clone()),

@@ -45,9 +45,13 @@ pub fn run() -> io::Result<()> {
 
 /// Takes away what the work does not need: memory, time, files that grow, core dumps.
 fn confine(cpu: u64) -> io::Result<()> {
-    for (resource, limit) in
-        [(Resource::Data, MEMORY), (Resource::Cpu, cpu), (Resource::Fsize, 0), (Resource::Core, 0), (Resource::Nofile, 64)]
-    {
+    for (resource, limit) in [
+        (Resource::Data, MEMORY),
+        (Resource::Cpu, cpu),
+        (Resource::Fsize, 0),
+        (Resource::Core, 0),
+        (Resource::Nofile, 64),
+    ] {
         // Never more than what the system allows already.
         let limit = Some(getrlimit(resource).maximum.map_or(limit, |most| most.min(limit)));
         setrlimit(resource, Rlimit { current: limit, maximum: limit })?;
@@ -74,7 +78,9 @@ pub(super) fn perform(task: Task, bytes: &[u8]) -> (Head, Bytes) {
 pub(super) fn refusal(task: Task) -> Head {
     let refused = match task {
         Task::Picture => "the picture cannot be read: give a PNG, JPEG or WebP file",
-        Task::Clip | Task::Cut { .. } | Task::Frame { .. } => "the clip cannot be read: give an MP4 file of at most 30 seconds",
+        Task::Clip | Task::Cut { .. } | Task::Frame { .. } => {
+            "the clip cannot be read: give an MP4 file of at most 30 seconds"
+        }
     };
     Head { refused: Some(refused.into()), ..Head::default() }
 }
@@ -248,8 +254,11 @@ mod tests {
             let (_, bytes) = perform(task, &bytes);
             read_image(Source::Bytes { name: "x", data: &bytes }, &Limits::default()).unwrap().data[0]
         };
-        let (first, middle, last) =
-            (level(Task::Frame { second: Some(0.0) }), level(Task::Frame { second: Some(0.5) }), level(Task::Frame { second: None }));
+        let (first, middle, last) = (
+            level(Task::Frame { second: Some(0.0) }),
+            level(Task::Frame { second: Some(0.5) }),
+            level(Task::Frame { second: None }),
+        );
         assert!(first < 20 && (100..150).contains(&middle) && last > 220, "{first} {middle} {last}");
     }
 
@@ -284,7 +293,12 @@ mod tests {
 
     #[test]
     fn sizes_are_even_and_within_720p() {
-        for (from, to) in [((1920, 1080), (1280, 720)), ((1080, 1920), (720, 1280)), ((640, 361), (640, 362)), ((4000, 20), (1280, 16))] {
+        for (from, to) in [
+            ((1920, 1080), (1280, 720)),
+            ((1080, 1920), (720, 1280)),
+            ((640, 361), (640, 362)),
+            ((4000, 20), (1280, 16)),
+        ] {
             assert_eq!(size(from.0, from.1), to);
         }
     }

@@ -114,7 +114,13 @@ impl MediaReader {
 /// One process, one question, one answer.
 async fn ask(program: &ProcessSpec, task: Task, bytes: &Bytes) -> std::io::Result<(Head, Bytes)> {
     let mut command = Command::new(&program.program);
-    command.args(&program.args).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    command
+        .args(&program.args)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
     // The libraries may lie where only this variable says.
     command.envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
     let mut child = command.spawn()?;
@@ -123,7 +129,12 @@ async fn ask(program: &ProcessSpec, task: Task, bytes: &Bytes) -> std::io::Resul
     let write = async {
         if let Some(mut pipe) = stdin {
             // A process that has refused early does not read to the end.
-            let _ = async { pipe.write_all(&question).await?; pipe.write_all(bytes).await?; pipe.shutdown().await }.await;
+            let _ = async {
+                pipe.write_all(&question).await?;
+                pipe.write_all(bytes).await?;
+                pipe.shutdown().await
+            }
+            .await;
         }
     };
     let read = async {

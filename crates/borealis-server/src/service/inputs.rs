@@ -66,7 +66,8 @@ impl Service {
     pub async fn cut(&self, account: &Account, clip: &AssetRef, frame: u32) -> Result<AssetRef, ApiError> {
         let last = ((clip.seconds * 24.0).round() as u32).saturating_sub(1);
         if frame >= last {
-            let beyond = || ApiError::invalid("frame", format!("the clip ends with frame {last}: name that or an earlier one"));
+            let beyond =
+                || ApiError::invalid("frame", format!("the clip ends with frame {last}: name that or an earlier one"));
             return if frame == last { Ok(clip.clone()) } else { Err(beyond()) };
         }
         let bytes = self.read_asset(clip).await?;
@@ -84,7 +85,10 @@ impl Service {
             return Ok(Found::Bytes(decode_data(data, field)?));
         }
         let Ok(parsed) = url::Url::parse(url) else {
-            return Err(ApiError::invalid(field, "this is not a URL: use data:, https:, a URL of this server or a file id"));
+            return Err(ApiError::invalid(
+                field,
+                "this is not a URL: use data:, https:, a URL of this server or a file id",
+            ));
         };
         if let Some(id) = urls::signed_id(self.secret(), &parsed) {
             return self.own(account, &id, kind, field).await.map(Found::Own);
@@ -99,7 +103,8 @@ impl Service {
 
     /// An asset of ours: nothing is decoded, and it gets a life of its own, so that it cannot expire under a job.
     async fn own(&self, account: &Account, id: &str, kind: MediaKind, field: &str) -> Result<AssetRef, ApiError> {
-        let gone = || ApiError { field: Some(field.into()), ..ApiError::not_found("this result has expired: make it again") };
+        let gone =
+            || ApiError { field: Some(field.into()), ..ApiError::not_found("this result has expired: make it again") };
         let (asset, _, _) = self.inner.store.asset(id).await?.ok_or_else(gone)?;
         let start = if kind == MediaKind::Image { "image/" } else { "video/" };
         if !asset.mime.starts_with(start) {
@@ -115,7 +120,8 @@ impl Service {
     async fn public_bytes(&self, url: &url::Url) -> Result<Option<Bytes>, ApiError> {
         let base = self.base_url();
         let own = url::Url::parse(&base).is_ok_and(|base| base.origin() == url.origin());
-        let token = url.path().strip_prefix("/files/public/").map(|name| name.rsplit_once('.').map_or(name, |(t, _)| t));
+        let token =
+            url.path().strip_prefix("/files/public/").map(|name| name.rsplit_once('.').map_or(name, |(t, _)| t));
         let Some(token) = token.filter(|_| own) else { return Ok(None) };
         match self.inner.store.public_file(token).await? {
             Some(file) => Ok(Some(self.inner.blobs.get(&file.sha256).await?)),
@@ -135,8 +141,9 @@ impl Service {
                 self.inner.media.read(task, readied.bytes.clone(), field).await?.bytes
             }
         };
-        self.inner.moderation.picture(&picture).await.map_err(|blocked| {
-            ApiError { field: Some(field.into()), ..ApiError::new(ApiErrorKind::ContentModerated, blocked.to_string()) }
+        self.inner.moderation.picture(&picture).await.map_err(|blocked| ApiError {
+            field: Some(field.into()),
+            ..ApiError::new(ApiErrorKind::ContentModerated, blocked.to_string())
         })
     }
 
@@ -185,7 +192,8 @@ fn decode_data(data: &str, field: &str) -> Result<Bytes, ApiError> {
 fn percent(text: &str) -> Vec<u8> {
     let (bytes, mut out, mut at) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
     while at < bytes.len() {
-        let code = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let code =
+            bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
         match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 out.push(byte);

@@ -7,9 +7,7 @@ use crate::config::MAX_FILE;
 use crate::error::{ApiError, ApiErrorKind};
 use crate::secrets;
 use crate::store::now_ms;
-use crate::types::{
-    Account, Batch, BatchItem, BatchLine, Folder, Job, Page, StoredFile, UsageReport,
-};
+use crate::types::{Account, Batch, BatchItem, BatchLine, Folder, Job, Page, StoredFile, UsageReport};
 use crate::urls;
 
 /// Longest life of a file, seconds.
@@ -127,7 +125,8 @@ impl Service {
         if let Some(seconds) = expires_after
             && !(MIN_PUBLIC_LIFE..=MAX_FILE_LIFE).contains(&seconds)
         {
-            let message = format!("expires_after {seconds} is out of range: use {MIN_PUBLIC_LIFE} to {MAX_FILE_LIFE} seconds");
+            let message =
+                format!("expires_after {seconds} is out of range: use {MIN_PUBLIC_LIFE} to {MAX_FILE_LIFE} seconds");
             return Err(ApiError::invalid("expires_after", message));
         }
         let file = self.inner.store.file(&account.id, id).await?.ok_or_else(|| no_file(id))?;
@@ -148,7 +147,8 @@ impl Service {
     fn with_address(&self, mut file: StoredFile) -> StoredFile {
         let live = file.public_expires_at.is_none_or(|until| until > now_ms());
         let path = |token| format!("/files/public/{token}.{}", urls::ending(&file.mime));
-        file.public_url = file.public_url.take().filter(|_| live).map(|token| urls::absolute(&self.base_url(), &path(token)));
+        file.public_url =
+            file.public_url.take().filter(|_| live).map(|token| urls::absolute(&self.base_url(), &path(token)));
         file
     }
 
@@ -186,7 +186,12 @@ impl Service {
     }
 
     /// Batches of the account, newest first.
-    pub async fn list_batches(&self, account: &Account, limit: u32, after: Option<&str>) -> Result<Page<Batch>, ApiError> {
+    pub async fn list_batches(
+        &self,
+        account: &Account,
+        limit: u32,
+        after: Option<&str>,
+    ) -> Result<Page<Batch>, ApiError> {
         Ok(self.inner.store.batches(&account.id, check_limit(limit)?, after).await?)
     }
 
@@ -209,7 +214,12 @@ impl Service {
         let after = match after.map(str::parse::<i64>) {
             None => 0,
             Some(Ok(after)) if after >= 0 => after,
-            Some(_) => return Err(ApiError::invalid("pagination_token", "the pagination_token is none of ours: use that of the last page")),
+            Some(_) => {
+                return Err(ApiError::invalid(
+                    "pagination_token",
+                    "the pagination_token is none of ours: use that of the last page",
+                ));
+            }
         };
         Ok(self.inner.store.batch_items(&account.id, id, check_limit(limit)?, after).await?)
     }

@@ -77,7 +77,9 @@ async fn files_are_the_accounts_own() {
     let bench = testing::bench().await;
     let (service, account) = (&bench.service, &bench.account);
     let (other, _) = bench.other().await;
-    let png = borealis_media::encode_png(&borealis_media::Frame::solid(8, 6, borealis_media::PixelFormat::Rgb8, [9, 9, 9])).unwrap();
+    let png =
+        borealis_media::encode_png(&borealis_media::Frame::solid(8, 6, borealis_media::PixelFormat::Rgb8, [9, 9, 9]))
+            .unwrap();
     let file = service.put_file(account, "a.png", "", png.into(), None).await.unwrap();
     assert_eq!((file.mime.as_str(), file.public_url.as_deref()), ("image/png", None));
     assert_eq!(service.file(&other, &file.id).await.unwrap_err().kind, ApiErrorKind::NotFound);

@@ -66,7 +66,11 @@ impl Store {
 
     /// Sets what an account may spend, ticks; `None`: without limit.
     pub async fn set_credits(&self, account: &str, credits: Option<i64>) -> Result<()> {
-        sqlx::query("UPDATE account SET credits = ? WHERE id = ?").bind(credits).bind(account).execute(&self.write).await?;
+        sqlx::query("UPDATE account SET credits = ? WHERE id = ?")
+            .bind(credits)
+            .bind(account)
+            .execute(&self.write)
+            .await?;
         self.touch();
         Ok(())
     }

@@ -106,10 +106,13 @@ impl Store {
         if closed || row.try_get::<i64, _>("expires_at")? < now_ms() {
             return Err(ApiError::invalid("batch_id", "the batch is closed: make a new one"));
         }
-        let have: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM batch_request WHERE batch = ?").bind(id).fetch_one(&mut *tx).await?;
+        let have: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM batch_request WHERE batch = ?")
+            .bind(id)
+            .fetch_one(&mut *tx)
+            .await?;
         if have + lines.len() as i64 > MAX_REQUESTS {
-            let message = format!("a batch holds at most {MAX_REQUESTS} requests, this would be {}", have + lines.len() as i64);
+            let message =
+                format!("a batch holds at most {MAX_REQUESTS} requests, this would be {}", have + lines.len() as i64);
             return Err(ApiError::invalid("batch_requests", message));
         }
         for (n, (line, ticks)) in lines.iter().enumerate() {
@@ -138,7 +141,8 @@ impl Store {
             .execute(&mut *tx)
             .await;
             if done.as_ref().is_err_and(|e| e.as_database_error().is_some_and(|e| e.is_unique_violation())) {
-                let message = format!("the batch has a request \"{name}\" already: give every request an id of its own");
+                let message =
+                    format!("the batch has a request \"{name}\" already: give every request an id of its own");
                 return Err(ApiError::new(ApiErrorKind::Conflict, message));
             }
             done?;

@@ -38,9 +38,8 @@ impl Store {
     /// cannot take others with it; until it is, nothing new is started.
     pub async fn claim(&self, worker: &str, running: usize, clips: bool) -> Result<Option<Claimed>> {
         // Without the write lock: most looks find nothing.
-        let suspects: Option<i64> = sqlx::query_scalar("SELECT MAX(attempt) FROM job WHERE state = 'queued'")
-            .fetch_one(&self.read)
-            .await?;
+        let suspects: Option<i64> =
+            sqlx::query_scalar("SELECT MAX(attempt) FROM job WHERE state = 'queued'").fetch_one(&self.read).await?;
         let Some(most) = suspects else { return Ok(None) };
         let suspect = most > 0;
         if suspect && running > 0 {
@@ -139,7 +138,8 @@ impl Store {
         .execute(&mut *tx)
         .await?
         .rows_affected();
-        let message = format!("the worker died {MAX_ATTEMPTS} times while making this: change the request, or report it");
+        let message =
+            format!("the worker died {MAX_ATTEMPTS} times while making this: change the request, or report it");
         let error = JobError { code: "internal_error".into(), message };
         let failed = sqlx::query(
             "UPDATE job SET state = 'failed', fence = fence + 1, worker = NULL, lease_until = NULL, progress = 0, error = ?, \

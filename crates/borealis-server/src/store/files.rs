@@ -50,11 +50,19 @@ impl Store {
     }
 
     /// Files of the account; newest first unless `ascending`.
-    pub async fn files(&self, account: &str, limit: u32, after: Option<&str>, ascending: bool) -> Result<Page<StoredFile>> {
+    pub async fn files(
+        &self,
+        account: &str,
+        limit: u32,
+        after: Option<&str>,
+        ascending: bool,
+    ) -> Result<Page<StoredFile>> {
         let (than, order) = if ascending { (">", "ASC") } else { ("<", "DESC") };
         let mut sql = format!("SELECT * FROM file WHERE {ALIVE}");
         if after.is_some() {
-            sql += &format!(" AND (created_at, id) {than} (SELECT created_at, id FROM file WHERE id = ?3 AND account = ?1)");
+            sql += &format!(
+                " AND (created_at, id) {than} (SELECT created_at, id FROM file WHERE id = ?3 AND account = ?1)"
+            );
         }
         sql += &format!(" ORDER BY created_at {order}, id {order} LIMIT {}", limit + 1);
         let rows =

@@ -96,7 +96,10 @@ impl Store {
 
 fn taken(error: sqlx::Error, name: &str) -> ApiError {
     if error.as_database_error().is_some_and(|e| e.is_unique_violation()) {
-        return ApiError::new(ApiErrorKind::Conflict, format!("there is a folder \"{name}\" already: choose another name"));
+        return ApiError::new(
+            ApiErrorKind::Conflict,
+            format!("there is a folder \"{name}\" already: choose another name"),
+        );
     }
     error.into()
 }

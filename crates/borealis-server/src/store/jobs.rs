@@ -89,7 +89,8 @@ impl Store {
 
     /// A job of whomever: for signed URLs and webhooks.
     pub async fn any_job(&self, id: &str) -> Result<Option<Job>> {
-        let row = sqlx::query("SELECT * FROM job WHERE id = ? AND deleted = 0").bind(id).fetch_optional(&self.read).await?;
+        let row =
+            sqlx::query("SELECT * FROM job WHERE id = ? AND deleted = 0").bind(id).fetch_optional(&self.read).await?;
         row.as_ref().map(job).transpose()
     }
 
@@ -111,7 +112,9 @@ impl Store {
         }
         let (than, order) = if filter.ascending { (">", "ASC") } else { ("<", "DESC") };
         if filter.after.is_some() {
-            sql += &format!(" AND (created_at, id) {than} (SELECT created_at, id FROM job WHERE id = ?4 AND account = ?1)");
+            sql += &format!(
+                " AND (created_at, id) {than} (SELECT created_at, id FROM job WHERE id = ?4 AND account = ?1)"
+            );
         }
         sql += &format!(" ORDER BY created_at {order}, id {order} LIMIT {}", limit + 1);
         let rows = sqlx::query(AssertSqlSafe(sql))
@@ -147,12 +150,13 @@ impl Store {
             .bind(account)
             .execute(&mut *tx)
             .await?;
-        let done = sqlx::query("UPDATE job SET deleted = 1, expires_at = ? WHERE id = ? AND account = ? AND deleted = 0")
-            .bind(now)
-            .bind(id)
-            .bind(account)
-            .execute(&mut *tx)
-            .await?;
+        let done =
+            sqlx::query("UPDATE job SET deleted = 1, expires_at = ? WHERE id = ? AND account = ? AND deleted = 0")
+                .bind(now)
+                .bind(id)
+                .bind(account)
+                .execute(&mut *tx)
+                .await?;
         self.commit(tx).await?;
         Ok(done.rows_affected() > 0)
     }

@@ -21,9 +21,8 @@ impl Store {
     /// Takes the webhooks that are due, at most 16, and puts them off by a minute in case this process dies.
     pub async fn due_webhooks(&self) -> Result<Vec<Delivery>> {
         let now = now_ms();
-        let due: Option<i64> = sqlx::query_scalar("SELECT MIN(next_at) FROM outbox WHERE state = 'pending'")
-            .fetch_one(&self.read)
-            .await?;
+        let due: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(next_at) FROM outbox WHERE state = 'pending'").fetch_one(&self.read).await?;
         if due.is_none_or(|at| at > now) {
             return Ok(Vec::new());
         }
@@ -70,14 +69,16 @@ impl Store {
 }
 
 pub(super) async fn insert(tx: &mut SqliteConnection, account: &str, job: &str, url: &str) -> Result<()> {
-    sqlx::query("INSERT INTO outbox (id, account, job, url, next_at, state, created_at) VALUES (?, ?, ?, ?, ?, 'pending', ?)")
-        .bind(format!("msg_{}", ulid::Ulid::generate()))
-        .bind(account)
-        .bind(job)
-        .bind(url)
-        .bind(now_ms())
-        .bind(now_ms())
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query(
+        "INSERT INTO outbox (id, account, job, url, next_at, state, created_at) VALUES (?, ?, ?, ?, ?, 'pending', ?)",
+    )
+    .bind(format!("msg_{}", ulid::Ulid::generate()))
+    .bind(account)
+    .bind(job)
+    .bind(url)
+    .bind(now_ms())
+    .bind(now_ms())
+    .execute(&mut *tx)
+    .await?;
     Ok(())
 }

@@ -17,7 +17,10 @@ impl Store {
         let day_ago = now - 24 * 3600 * 1000;
         let mut tx = self.begin().await?;
         sqlx::query("DELETE FROM idempotency WHERE created_at < ?").bind(day_ago).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM outbox WHERE state <> 'pending' AND created_at < ?").bind(day_ago).execute(&mut *tx).await?;
+        sqlx::query("DELETE FROM outbox WHERE state <> 'pending' AND created_at < ?")
+            .bind(day_ago)
+            .execute(&mut *tx)
+            .await?;
         sqlx::query("DELETE FROM worker WHERE seen_at < ?").bind(day_ago).execute(&mut *tx).await?;
         if due == 0 {
             return Ok(tx.commit().await?);

@@ -101,7 +101,9 @@ fn draw(
             Event::Progress { stage: Stage::Generate, done, total } => {
                 task.context.progress(from + share * done as f64 / total.max(1) as f64);
             }
-            Event::Frame { variant, index, frame } => frame_of(task, &mut writers, variant, frame, shown.contains(&index))?,
+            Event::Frame { variant, index, frame } => {
+                frame_of(task, &mut writers, variant, frame, shown.contains(&index))?
+            }
             Event::Audio { variant, samples } => {
                 if let Some(writer) = writers.get_mut(variant) {
                     writer.push_audio(&samples).map_err(internal)?;
@@ -132,7 +134,13 @@ fn writers_of(task: &Task<'_>, paths: &[PathBuf], video: &VideoSpec, live: bool)
     paths.iter().enumerate().map(writer).collect::<Result<_, _>>().map_err(internal)
 }
 
-fn frame_of(task: &Task<'_>, writers: &mut [Mp4Writer], variant: usize, frame: Frame, show: bool) -> Result<(), Failure> {
+fn frame_of(
+    task: &Task<'_>,
+    writers: &mut [Mp4Writer],
+    variant: usize,
+    frame: Frame,
+    show: bool,
+) -> Result<(), Failure> {
     if show {
         task.show(&frame)?;
     }

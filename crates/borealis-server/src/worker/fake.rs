@@ -53,7 +53,8 @@ fn make(job: &Claimed, context: &Context) -> Result<Product, Failure> {
     let made = (0..job.spec.n as usize).map(|n| {
         // Different variants have different bytes.
         let frame = Frame::solid(64, 48, PixelFormat::Rgb8, [200, n as u8 * 20, 10]);
-        let (ending, mime, seconds, frames) = if still { ("jpg", "image/jpeg", 0.0, 1) } else { ("mp4", "video/mp4", 1.0, 24) };
+        let (ending, mime, seconds, frames) =
+            if still { ("jpg", "image/jpeg", 0.0, 1) } else { ("mp4", "video/mp4", 1.0, 24) };
         let path = context.scratch().join(format!("{n}.{ending}"));
         if still {
             write_image(&path, &frame).expect("a picture");

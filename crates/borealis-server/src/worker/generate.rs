@@ -54,7 +54,8 @@ impl EngineGenerator {
         if let Some(engine) = engines.get(name) {
             return Ok(engine.clone());
         }
-        let missing = |why: String| Failure::error("failed_precondition", format!("the model \"{name}\" cannot be used: {why}"));
+        let missing =
+            |why: String| Failure::error("failed_precondition", format!("the model \"{name}\" cannot be used: {why}"));
         let checkpoint = (self.open)(name).map_err(missing)?;
         let engine = Engine::new(checkpoint, self.config.clone()).map_err(|error| missing(error.to_string()))?;
         if engines.len() >= LOADED {
@@ -111,7 +112,8 @@ impl Task<'_> {
     /// What the job starts from.
     pub fn conditioning(&self) -> std::result::Result<Conditioning, Failure> {
         let spec = self.spec();
-        let need = |what: &'static str| move || Failure::error("invalid_argument", format!("{what}: it is missing: give one"));
+        let need =
+            |what: &'static str| move || Failure::error("invalid_argument", format!("{what}: it is missing: give one"));
         Ok(match spec.kind {
             JobKind::EditVideo => {
                 Conditioning::Video(self.media("video", spec.video.as_ref().ok_or_else(need("video"))?)?)

@@ -69,8 +69,7 @@ pub type OpenCheckpoint = Box<dyn Fn(&str) -> std::result::Result<Checkpoint, St
 /// Runs a worker until standard input ends.
 pub fn worker(config: WorkerConfig, open: OpenCheckpoint) -> Result<()> {
     let system = |source| ServerError::System { what: "starting the worker", source };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(system)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(system)?;
     let (stop, stopped) = watch::channel(false);
     std::thread::Builder::new()
         .name("stdin".into())
@@ -239,8 +238,7 @@ pub(crate) async fn run<G: Generator>(
     let blobs = Blobs::open(&config.data)?;
     let running = Running::default();
     let beats = pulse::start(store.path().to_path_buf(), config.id.clone(), generator.info(), running.clone())?;
-    let worker =
-        Arc::new(Worker { generator, store, blobs, running, stopping: AtomicBool::new(false), config });
+    let worker = Arc::new(Worker { generator, store, blobs, running, stopping: AtomicBool::new(false), config });
     let mut jobs = JoinSet::new();
     let mut changes = worker.store.changes();
     while !*stop.borrow() {
@@ -322,9 +320,7 @@ impl<G: Generator> Worker<G> {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 Ending::Released
             }
-            Err(Failure::Full(message)) => {
-                Ending::Failed(JobError { code: "failed_precondition".into(), message })
-            }
+            Err(Failure::Full(message)) => Ending::Failed(JobError { code: "failed_precondition".into(), message }),
             Err(Failure::Error(error)) => Ending::Failed(error),
             Err(Failure::Moderated(reason)) => Ending::Moderated(reason),
         };

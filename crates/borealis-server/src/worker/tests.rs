@@ -77,6 +77,10 @@ async fn pictures_pass_clips_that_fill_the_worker() {
     assert_eq!(end(&bench, picture("a ball")).await.state, JobState::Done);
     let waiting = bench.service.job(&bench.account, &clips[5]).await.unwrap();
     assert_eq!(waiting.state, JobState::Queued);
+    // Those that run would go on for ever.
+    for id in &clips {
+        bench.service.cancel(&bench.account, id).await.unwrap();
+    }
 }
 
 #[tokio::test]
