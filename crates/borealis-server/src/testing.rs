@@ -22,8 +22,6 @@ pub(crate) struct Bench {
     pub account: Account,
     /// Its key.
     pub key: String,
-    /// What the worker in this process does.
-    pub fake: Arc<Fake>,
     _stop: Option<watch::Sender<bool>>,
 }
 
@@ -58,14 +56,13 @@ pub(crate) async fn bench_with(change: impl FnOnce(&mut ServerConfig), work: boo
     let service = Service::open(config, SocketAddr::from(([127, 0, 0, 1], 8080))).await.expect("a service");
     let key = crate::auth::create(service.store(), "default", "test").await.expect("a key").key;
     let account = service.look_up_key(&key).await.expect("an account");
-    let fake = Arc::new(Fake::default());
     let stop = work.then(|| {
         let (stop, stopped) = watch::channel(false);
         let config = WorkerConfig::new(folder.path(), "borealis-mini");
-        tokio::spawn(worker::run(config, fake.clone(), stopped));
+        tokio::spawn(worker::run(config, Arc::new(Fake::default()), stopped));
         stop
     });
-    Bench { folder, service, account, key, fake, _stop: stop }
+    Bench { folder, service, account, key, _stop: stop }
 }
 
 /// Waits until a job is as it should be; a test that hangs is ended by its runner.

@@ -223,7 +223,8 @@ pub(super) async fn image(
     // OpenAI's size says both at once.
     let size = request.size.filter(|_| aspect.is_none() && resolution.is_none());
     spec.resolution = size.and_then(|s| pixels(&s)).map(|(w, h)| format!("{w}x{h}")).or(resolution);
-    spec.aspect_ratio = aspect;
+    // An edited picture keeps its own ratio, as xAI's does.
+    spec.aspect_ratio = aspect.filter(|_| kind != JobKind::EditImage);
     spec.extra = json!({"base64": base64});
     let mut assets = resolve_all(service, account, &payload, &list, field).await?;
     match kind {
