@@ -140,20 +140,11 @@ impl MediaError {
 
     /// A step of FFmpeg that failed with `error`.
     pub(crate) fn ffmpeg(step: &'static str, error: ffmpeg_next::Error) -> Self {
-        MediaError::Ffmpeg { step, detail: words(error) }
+        MediaError::Ffmpeg { step, detail: error.to_string() }
     }
 
     /// True when the user's disk or folder is the cause, not the media.
     pub fn is_write(&self) -> bool {
         matches!(self, MediaError::Write { .. })
-    }
-}
-
-/// What FFmpeg says of an error; its own names where it has no sentence for it.
-pub(crate) fn words(error: ffmpeg_next::Error) -> String {
-    match (error, error.to_string()) {
-        (ffmpeg_next::Error::EncoderNotFound, _) => "this FFmpeg has no such encoder".to_owned(),
-        (error, text) if text.trim().is_empty() => format!("{error:?}"),
-        (_, text) => text,
     }
 }

@@ -192,7 +192,7 @@ mod tests {
     fn intervals_are_wilson_s() {
         // Values of the recipe's `interval`.
         for (hits, n, want) in
-            [(96, 96, (1.0, 0.9615, 1.0)), (16, 96, (0.1667, 0.1054, 0.2535)), (0, 6, (0.0, 0.0, 0.3903))]
+            [(96, 96, (1.0, 0.9615, 1.0)), (16, 96, (0.1667, 0.1053, 0.2537)), (0, 6, (0.0, 0.0, 0.3903))]
         {
             let got = wilson(hits, n);
             for (g, w) in [(got.0, want.0), (got.1, want.1), (got.2, want.2)] {

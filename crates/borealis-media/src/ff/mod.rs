@@ -27,6 +27,8 @@ const MAX_ALLOC: usize = 1 << 30;
 pub(crate) fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        // FFmpeg's sentences for its errors; without this they are empty.
+        ffmpeg_next::util::error::register_all();
         // SAFETY: both calls only set process-wide numbers inside libavutil.
         unsafe {
             ffi::av_log_set_level(ffi::AV_LOG_QUIET);

@@ -41,7 +41,7 @@ impl VideoEncoder {
                 Ok((context, surfaces)) => {
                     return Ok(VideoEncoder { context, name: name.to_owned(), next: 0, surfaces });
                 }
-                Err(error) => tried.push(format!("{name}: {}", crate::error::words(error))),
+                Err(error) => tried.push(format!("{name}: {error}")),
             }
         }
         Err(MediaError::Encoder { tried: tried.join(", ") })

@@ -55,7 +55,7 @@ impl Demuxer {
             MediaError::Unsupported {
                 name: name.to_owned(),
                 wanted: "clip or sound",
-                what: crate::error::words(e).to_lowercase(),
+                what: e.to_string().to_lowercase(),
                 remedy: "an MP4, MOV, WebM, MKV or GIF clip, or WAV, MP3, AAC, FLAC or OGG sound",
             }
         };
@@ -116,7 +116,7 @@ impl Demuxer {
         let refused = |e: ffmpeg_next::Error| MediaError::Unsupported {
             name: self.name.clone(),
             wanted: "clip or sound",
-            what: format!("its codec {} cannot be decoded: {}", track.codec, crate::error::words(e).to_lowercase()),
+            what: format!("its codec {} cannot be decoded: {}", track.codec, e.to_string().to_lowercase()),
             remedy: "H.264, HEVC, VP8, VP9 or AV1 pictures with AAC, MP3, FLAC, Opus, Vorbis or PCM sound",
         };
         let params = self.params(track)?;
