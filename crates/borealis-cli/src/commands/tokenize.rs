@@ -112,7 +112,9 @@ fn codes(codec: &Arc<dyn AudioCodec>, args: &Args) -> Result<()> {
             write_text(args.output.as_deref(), &sound::encode(codec.as_ref(), path, &wanted)?)
         }
         (_, Some(path)) => sound::decode(codec, &read_text(path)?, path, args.output.as_deref()),
-        _ => Err(CliError::usage("this model is an audio codec: give a sound, or codes with --decode, without --plain")),
+        _ => {
+            Err(CliError::usage("this model is an audio codec: give a sound, or codes with --decode, without --plain"))
+        }
     }
 }
 
