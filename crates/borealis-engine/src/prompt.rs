@@ -60,8 +60,7 @@ pub struct PromptBuilder<'a> {
 impl PromptBuilder<'_> {
     /// Sources, then text-like ids; `tail` more text-like rows follow that are not part of this (text lies at p = -L .. -1).
     pub fn build(&self, sources: &[Source], ids: &[u32], tail: usize) -> PromptRows {
-        let mut out = PromptRows::default();
-        out.next = -(tail as f32);
+        let mut out = PromptRows { next: -(tail as f32), ..PromptRows::default() };
         let mut p = -((sources.len() + ids.len() + tail) as f32);
         for source in sources {
             self.text(source.control, p, &mut out);

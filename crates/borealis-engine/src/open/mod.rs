@@ -140,7 +140,7 @@ impl Asker<'_> {
         draw: &Draw,
         composer: &Composer<'_>,
         conditional: &[Item],
-        whole: &dyn Fn(&[recipe::Piece], &str) -> Result<Vec<Item>>,
+        whole: impl Fn(&[recipe::Piece], &str) -> Result<Vec<Item>>,
     ) -> Result<Vec<Item>> {
         let negative = self.request.negative.as_deref();
         match draw.without {
