@@ -19,7 +19,7 @@ install_chromium() {
 }
 
 command -v node >/dev/null && command -v npm >/dev/null || skip "Node and npm are not installed"
-node -e 'process.exit(process.versions.node.split(".")[0] < 20)' || skip "Node $(node --version) is older than 20"
+node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' || skip "Node $(node --version) is older than 20"
 has_chromium >/dev/null || install_chromium >"$scratch/chromium.log" 2>&1 || skip "there is no Chromium and it cannot be installed (see $scratch/chromium.log)"
 CHROMIUM=$(has_chromium)
 export CHROMIUM

@@ -117,7 +117,7 @@ impl Asker<'_> {
         let guidance = self.request.sampling.guidance.unwrap_or(draw.guidance);
         let mut branches = vec![whole(draw.prompt, &self.request.prompt)?];
         if guidance != 1.0 {
-            branches.push(self.without(&draw, &composer, &branches[0], &whole)?);
+            branches.push(self.without(&draw, &composer, &branches[0], whole)?);
         }
         let segment = self.core.manifest.segment("image");
         let segment = segment.ok_or_else(|| unsupported(self.core, "has no ids of pictures", "ask for text"))?;
