@@ -1,6 +1,6 @@
 //! Fetch, verify and cache checkpoints from the Hugging Face hub.
 //!
-//! * [`RepoId`]: `OWNER/NAME[@REVISION]`.
+//! * [`RepoId`][]: `OWNER/NAME[@REVISION]`.
 //! * [`Hub`]: which hub, which cache, which token; from the environment as every tool of the hub reads it (`HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`,
 //!   `HF_HUB_OFFLINE`).
 //! * [`Hub::pull`]: files of a model into the cache, several at once; what is interrupted goes on where it was cut, and nothing is kept whose size and hash are not those that

@@ -27,7 +27,7 @@ impl Service {
         let bytes = match input {
             Input::Data { bytes, .. } => bytes,
             Input::File(id) => self.input_file(account, &id, field).await?,
-            Input::Url(url) => match self.from_url(account, &url, kind, field).await? {
+            Input::Url(url) => match self.at_url(account, &url, kind, field).await? {
                 Found::Own(asset) => return Ok(asset),
                 Found::Bytes(bytes) => bytes,
             },
@@ -80,7 +80,7 @@ impl Service {
         found.map(|(_, bytes)| bytes).map_err(|error| ApiError { field: Some(field.into()), ..error })
     }
 
-    async fn from_url(&self, account: &Account, url: &str, kind: MediaKind, field: &str) -> Result<Found, ApiError> {
+    async fn at_url(&self, account: &Account, url: &str, kind: MediaKind, field: &str) -> Result<Found, ApiError> {
         if let Some(data) = url.get(..5).filter(|start| start.eq_ignore_ascii_case("data:")).map(|_| &url[5..]) {
             return Ok(Found::Bytes(decode_data(data, field)?));
         }

@@ -66,7 +66,7 @@ fn resolution(spec: &Spec) -> Resolution {
         (_, Some(name)) => of(name),
         (Some(video), None) => match video.width.min(video.height) {
             ..=500 => Resolution::P480,
-            ..=740 => Resolution::P720,
+            501..=740 => Resolution::P720,
             _ if spec.kind == JobKind::Extend => Resolution::P1080,
             _ => Resolution::P720,
         },

@@ -123,7 +123,7 @@ fn nearest((width, height): (u32, u32)) -> &'static str {
 fn lines((width, height): (u32, u32)) -> Resolution {
     match width.min(height) {
         ..=480 => Resolution::P480,
-        ..=720 => Resolution::P720,
+        481..=720 => Resolution::P720,
         _ => Resolution::P1080,
     }
 }
