@@ -252,7 +252,7 @@ page("folders: make, file, filter, rename, delete; then delete the item", {}, as
 page("cancel, and what a reload finds", {}, async (pilot, tab) => {
   await pilot.mode("video-text");
   await pilot.slide("Length", 15);
-  await pilot.choose("Resolution", "720p");
+  await pilot.choose("Resolution", "1080p");
   await pilot.choose("Variants", 4);
   await pilot.prompt("a box falls slowly at night");
   await pilot.send();

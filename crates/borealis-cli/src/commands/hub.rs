@@ -116,11 +116,14 @@ pub fn remove(args: RemoveArgs) -> Result<()> {
     Ok(())
 }
 
+/// Bytes that are there, bytes in all, and the line that shows them.
+type Watched = (u64, u64, Option<ProgressBar>);
+
 /// A bar for each file on its way, and one for all of them.
 struct Bars {
     all: MultiProgress,
     total: ProgressBar,
-    files: Mutex<HashMap<String, (u64, u64, Option<ProgressBar>)>>,
+    files: Mutex<HashMap<String, Watched>>,
 }
 
 impl Bars {
