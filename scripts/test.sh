@@ -25,6 +25,9 @@ fi
 say "doc tests"
 cargo test --release --locked --workspace --doc --quiet
 
+# The tests of the command have built it.
+export BOREALIS_BIN=${CARGO_TARGET_DIR:-$PWD/target}/release/borealis
+
 say "clients"
 scripts/clients.sh
 
