@@ -29,4 +29,7 @@ cp tests/playground/{package.json,package-lock.json,*.mjs} "$scratch/"
 
 say "the page in $("$CHROMIUM" --version 2>/dev/null | head -n 1)"
 cd "$scratch"
+# Pages are drawn by the processor that also generates: what was too slow for the browser gets a second chance, and is said.
+node --test --test-concurrency=1 playground.test.mjs && exit 0
+say "the page once more"
 exec node --test --test-concurrency=1 playground.test.mjs
