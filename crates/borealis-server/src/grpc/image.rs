@@ -12,7 +12,7 @@ use super::proto::{
     self, GenerateImageRequest, GeneratedImage, ImageAspectRatio, ImageQuality, ImageResolution, ImageResponse,
 };
 use super::{account, convert, idempotency, seed, spec, status};
-use crate::service::{Account, Job, JobState, Output, Service, Spec};
+use crate::service::{Account, CancelOnDrop, Job, JobState, Output, Service, Spec};
 
 /// The same request in REST.
 pub(super) const PATH: &str = "images/generations";
@@ -21,25 +21,6 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Names of the enum's values before the ratio.
 const RATIO: &str = "IMG_ASPECT_RATIO_";
 
-/// Cancels a job whose caller is gone: nobody else knows its id.
-struct CancelOnDrop {
-    service: Service,
-    account: Account,
-    job: Option<String>,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        let Some(job) = self.job.take() else { return };
-        let (service, account) = (self.service.clone(), self.account.clone());
-        tokio::spawn(async move {
-            if let Err(error) = service.cancel(&account, &job).await {
-                tracing::warn!(%job, %error, "the job of a caller who is gone could not be cancelled");
-            }
-        });
-    }
-}
-
 #[tonic::async_trait]
 impl Image for Service {
     async fn generate_image(&self, request: Request<GenerateImageRequest>) -> Result<Response<ImageResponse>, Status> {
@@ -47,16 +28,11 @@ impl Image for Service {
         let seed = seed(&request)?;
         let key = idempotency(&request, "Image.GenerateImage")?;
         let spec = spec(self, &account, PATH, body(request.into_inner())?, seed).await?;
-        // A call with a key may be repeated to fetch the same result, so its job goes on without its caller.
         let repeatable = key.is_some();
         let id = self.submit(&account, spec, key).await?;
-        let mut guard = CancelOnDrop {
-            service: self.clone(),
-            account: account.clone(),
-            job: Some(id.clone()).filter(|_| !repeatable),
-        };
+        let guard = CancelOnDrop::new(self, &account, &id, repeatable);
         let job = ended(self, &account, &id).await?;
-        guard.job = None;
+        guard.release();
         Ok(Response::new(response(self, &account, &job).await?))
     }
 }

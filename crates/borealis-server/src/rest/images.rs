@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::body::Payload;
 use super::translate::{self, marked};
 use super::{Answer, Caller, Flavor, errors, files, time};
-use crate::service::{Account, ApiError, ApiErrorKind, Dialect, Job, Output, Service, Spec};
+use crate::service::{Account, ApiError, ApiErrorKind, CancelOnDrop, Dialect, Job, Output, Service, Spec};
 
 /// The longest that a call waits; Node's clients give up after 300 s.
 const WAIT: Duration = Duration::from_secs(280);
@@ -42,40 +42,17 @@ async fn run(service: Service, account: Account, flavor: Flavor, payload: Payloa
     let spec = marked(translate::image(&service, &account, payload, edit).await?, dialect);
     let repeatable = idempotency.is_some();
     let id = service.submit(&account, spec, idempotency).await?;
-    let mut guard = CancelOnDrop { service: service.clone(), account: account.clone(), job: Some(id.clone()) };
-    if repeatable {
-        // The client may ask again with the same key and wants the same pictures then.
-        guard.job = None;
-    }
+    let guard = CancelOnDrop::new(&service, &account, &id, repeatable);
     let job = service.wait(&account, &id, WAIT).await?;
     if !job.state.is_final() {
         let message = "the pictures are not ready after 280 s, the server is busy: try again later, or ask for fewer";
         return Err(ApiError::new(ApiErrorKind::Unavailable, message));
     }
-    guard.job = None;
+    guard.release();
     if let Some(error) = errors::job_error(&job, "image") {
         return Err(error);
     }
     answer(&service, &account, &job, flavor).await.map(Json)
-}
-
-/// Cancels the job of a client that has gone away: nobody else knows its id.
-struct CancelOnDrop {
-    service: Service,
-    account: Account,
-    job: Option<String>,
-}
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        let Some(job) = self.job.take() else { return };
-        let (service, account) = (self.service.clone(), self.account.clone());
-        tokio::spawn(async move {
-            if let Err(error) = service.cancel(&account, &job).await {
-                tracing::warn!(%error, job, "cannot cancel the job of a client that is gone");
-            }
-        });
-    }
 }
 
 /// The body of a finished picture job.

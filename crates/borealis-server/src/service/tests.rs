@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::admit::{check, price};
 use super::*;
+use crate::config::Prices;
 use crate::testing;
 
 fn clip(prompt: &str) -> Spec {

@@ -50,7 +50,7 @@ const ITEM: &str = "SELECT r.id AS line_id, r.seq AS seq, r.endpoint AS endpoint
 impl Store {
     /// Makes an empty batch; returns its id.
     pub async fn create_batch(&self, account: &str, key: &str, name: &str, input: Option<&str>) -> Result<String> {
-        let id = format!("batch_{}", uuid::Uuid::new_v4());
+        let id = format!("batch_{}", uuid::Uuid::now_v7());
         sqlx::query(
             "INSERT INTO batch (id, account, name, input_file, key_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
         )

@@ -226,7 +226,8 @@ pub(super) async fn insert(
     spec: &Spec,
     hold: i64,
 ) -> std::result::Result<String, ApiError> {
-    let id = uuid::Uuid::new_v4().to_string();
+    // Rises within a millisecond too: claims and pages go by it.
+    let id = uuid::Uuid::now_v7().to_string();
     sqlx::query(
         "INSERT INTO job (id, account, state, kind, still, dialect, folder, spec, hold, created_at) \
          VALUES (?, ?, 'queued', ?, ?, ?, (SELECT id FROM folder WHERE id = ? AND account = ?), ?, ?, ?)",

@@ -201,10 +201,23 @@ async fn pages_have_every_job_once() {
                 break;
             }
         }
-        let (mut sorted, mut wanted) = (seen.clone(), ids.clone());
-        sorted.sort();
-        wanted.sort();
-        assert_eq!(sorted, wanted);
+        if !ascending {
+            seen.reverse();
+        }
+        assert_eq!(seen, ids);
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_claimed_in_the_order_of_their_submission() {
+    let f = fixture().await;
+    let mut ids = Vec::new();
+    // More than one in a millisecond.
+    for _ in 0..40 {
+        ids.push(f.submit(&spec(), 0).await);
+    }
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(&f.claim(n).await.unwrap().id, id);
     }
 }
 
