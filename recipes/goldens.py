@@ -78,10 +78,21 @@ def spread(name, shape, gain):
     return 0.0, gain / math.sqrt(max(math.prod(shape[1:]), 1))
 
 
-def materialise(model, seed, gain):
-    """The model with drawn weights, as it is read back from the files; its folder and the recipe of its weights."""
+FLOATS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "f8_e4m3": torch.float8_e4m3fn}
+
+
+def materialise(model, seed, gain, edit=None, dtype="f32"):
+    """The model with drawn weights, as it is read back from the files; its folder and the recipe of its weights. `edit` changes the fields of config.json
+    before it is read again (spellings of older programs); `dtype` is the type of the numbers in the file."""
     folder = tempfile.mkdtemp()
     model.float().eval().save_pretrained(folder)
+    if edit:
+        path = os.path.join(folder, "config.json")
+        with open(path) as f:
+            config = json.load(f)
+        edit(config)
+        with open(path, "w") as f:
+            json.dump(config, f, indent=1)
     tensors, recipe = {}, {}
     with safe_open(os.path.join(folder, "model.safetensors"), "pt") as f:
         for name in sorted(f.keys()):
@@ -91,7 +102,9 @@ def materialise(model, seed, gain):
             shape = list(part.get_shape())
             centre, deviation = spread(name, shape, gain)
             recipe[name] = {"shape": shape, "centre": centre, "scale": deviation * math.sqrt(12.0)}
-            tensors[name] = draw(seed, name, shape, centre, recipe[name]["scale"]).contiguous()
+            tensors[name] = draw(seed, name, shape, centre, recipe[name]["scale"]).to(FLOATS[dtype]).contiguous()
+            if dtype != "f32":
+                recipe[name]["dtype"] = dtype
     save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     again = type(model).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     if hasattr(again, "set_experts_implementation"):
@@ -160,11 +173,11 @@ def language(model, seed, prompt=9, new=8, long=0):
     return t, least
 
 
-def record(out, name, build, run, gain=1.0, shards=1, keep=()):
-    """Tries seeds until no greedy step is a near tie, then writes the folder. `keep`: further fields of config.json to set as published."""
+def record(out, name, build, run, gain=1.0, shards=1, make=materialise, **kw):
+    """Tries seeds until no greedy step is a near tie, then writes the folder. `kw`: see `materialise`."""
     for seed in range(1, 60):
         torch.manual_seed(0)
-        model, folder, recipe = materialise(build(), seed, gain)
+        model, folder, recipe = make(build(), seed, gain, **kw)
         with torch.no_grad():
             tensors, least = run(model, seed)
         if least > MARGIN:

@@ -54,7 +54,7 @@ fn check(golden: &mut Golden, codec: &dyn AudioCodec, codebooks: usize, [codes, 
 }
 
 /// The largest difference between the reference's two ways to decode the same codes, which differ in rounding alone. Random snake activations amplify that: PyTorch's own
-/// f32 and f64 differ as much.
+/// f32 is up to 1e-3 away from its f64 and from itself on another processor. We compute in f64, so that only the reference's rounding is left.
 fn noise(golden: &Golden) -> f64 {
     if !golden.has("decoded_from_quantised") {
         return 0.0;
@@ -98,11 +98,6 @@ fn plain(golden: &mut Golden, codec: &Arc<dyn AudioCodec>) {
     }
     if golden.has("latents") {
         golden.compare("latents", &codec.latents(&sound(golden, "audio")).expect("latents"));
-    }
-    if golden.has("decoded_from_quantised") {
-        let out = codec.decode(&chunks(golden, "codes", "")).expect("samples");
-        let noise = noise(golden);
-        golden.compare_within("decoded_from_quantised", &out.concat(), noise);
     }
     stream(golden, codec);
 }

@@ -193,6 +193,6 @@ fn golden_generate() {
             wrong.extend(found);
         }
     }
-    assert!(seen > 0, "no golden has generated ids");
+    assert!(seen > 0 || !goldens::own(), "no golden has generated ids");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

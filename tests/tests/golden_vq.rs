@@ -209,7 +209,7 @@ fn golden_vq() {
         seen += 1;
         wrong.extend(golden.report());
     }
-    assert!(seen > 0, "no golden has a picture tokenizer");
+    assert!(seen > 0 || !goldens::own(), "no golden has a picture tokenizer");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -26,6 +26,11 @@ pub struct Golden {
     wrong: Vec<String>,
 }
 
+/// Whether the folders are the repository's own, which hold something of every kind.
+pub fn own() -> bool {
+    std::env::var_os("BOREALIS_GOLDENS").is_none()
+}
+
 /// Every folder under `$BOREALIS_GOLDENS` (default: the repository's own) that holds golden tensors, by name.
 pub fn folders() -> Vec<Golden> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens");

@@ -27,8 +27,31 @@ fn fnv(name: &str) -> u64 {
     name.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3))
 }
 
-/// A tensor's shape and bytes.
-type Drawn = (Vec<usize>, Vec<u8>);
+/// A tensor's shape, type and bytes.
+type Drawn = (Vec<usize>, Dtype, Vec<u8>);
+
+/// The number of type F8_E4M3 that is nearest to `x`, ties to even.
+fn e4m3(x: f32) -> u8 {
+    // Exponent bias 7, three bits of mantissa; 0x7f is no number.
+    let value = |bits: u8| match (bits >> 3, f32::from(bits & 7)) {
+        (0, m) => m / 8.0 * 2f32.powi(-6),
+        (e, m) => (1.0 + m / 8.0) * 2f32.powi(i32::from(e) - 7),
+    };
+    let off = |bits: u8| (value(bits) - x.abs()).abs();
+    let nearest = (0..0x7f).min_by(|a, b| off(*a).total_cmp(&off(*b)).then((a & 1).cmp(&(b & 1))));
+    nearest.expect("some number") | if x.is_sign_negative() { 0x80 } else { 0 }
+}
+
+/// Numbers as the file stores them.
+fn stored(dtype: Option<&str>, numbers: impl Iterator<Item = f32>) -> (Dtype, Vec<u8>) {
+    match dtype.unwrap_or("f32") {
+        "f32" => (Dtype::F32, numbers.flat_map(f32::to_le_bytes).collect()),
+        "bf16" => (Dtype::BF16, numbers.flat_map(|x| half::bf16::from_f32(x).to_le_bytes()).collect()),
+        "f16" => (Dtype::F16, numbers.flat_map(|x| half::f16::from_f32(x).to_le_bytes()).collect()),
+        "f8_e4m3" => (Dtype::F8_E4M3, numbers.map(e4m3).collect()),
+        other => panic!("no type {other}"),
+    }
+}
 
 fn draw(weights: &Value) -> BTreeMap<String, Drawn> {
     let seed = weights["seed"].as_u64().expect("a seed");
@@ -39,15 +62,15 @@ fn draw(weights: &Value) -> BTreeMap<String, Drawn> {
         let (centre, scale) = (spec["centre"].as_f64().expect("a centre"), spec["scale"].as_f64().expect("a scale"));
         let start = seed ^ fnv(name);
         let count = shape.iter().product::<usize>() as u64;
-        let bytes = (0..count).flat_map(|i| number(start, i, centre, scale).to_le_bytes()).collect();
-        (name.clone(), (shape, bytes))
+        let (dtype, bytes) = stored(spec["dtype"].as_str(), (0..count).map(|i| number(start, i, centre, scale)));
+        (name.clone(), (shape, dtype, bytes))
     };
     tensors.iter().map(one).collect()
 }
 
 fn write(folder: &Path, file: &str, tensors: &BTreeMap<&String, &Drawn>) {
-    let views = tensors.iter().map(|(n, (shape, bytes))| {
-        (n.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as many bytes as the shape says"))
+    let views = tensors.iter().map(|(n, (shape, dtype, bytes))| {
+        (n.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("as many bytes as the shape says"))
     });
     std::fs::write(folder.join(file), serialize(views, None).expect("tensors")).expect("a file");
 }

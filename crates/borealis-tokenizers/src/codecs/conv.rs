@@ -150,6 +150,9 @@ pub(super) fn pad(x: &Tensor, left: usize, right: usize, mode: Pad) -> Result<Te
     if left == 0 && right == 0 {
         return Ok(x.clone());
     }
+    if mode == Pad::Constant {
+        return Ok(x.pad_with_zeros(2, left, right)?);
+    }
     let (_, channels, n) = x.dims3()?;
     let values = x.flatten_all()?.to_vec1::<f32>()?;
     let filled = if n <= left.max(right) { left.max(right) + 1 } else { n };

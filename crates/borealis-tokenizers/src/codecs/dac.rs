@@ -1,7 +1,7 @@
 //! DAC, the Descript audio codec (Kumar et al. 2023), in the layout of Hugging Face: convolutions with snake activations, and codebooks that are searched by angle in
 //! a few projected dimensions.
 
-use borealis_kernels::candle::{Device, Tensor};
+use borealis_kernels::candle::{DType, Device, Tensor};
 use borealis_weights::{Node, TensorSet};
 
 use super::config::{codebook_size, ratios, sample_rate, size, wrong};
@@ -52,7 +52,7 @@ impl Dac {
             codebook_size: codebook_size(root, 1024)?,
             bandwidths: Vec::new(),
         };
-        let names = Names::new(tensors);
+        let names = Names::new(tensors).double();
         let quantizer = |i| Quantizer::load(&names.at("quantizer.quantizers").at(i), hidden, dim, spec.codebook_size);
         Ok(Self {
             encoder: encoder(&names.at("encoder"), narrow, &down, hidden)?,
@@ -70,7 +70,7 @@ impl AudioCodec for Dac {
 
     fn encode(&self, sound: &[Vec<f32>], codebooks: Option<usize>) -> Result<Vec<CodeChunk>> {
         let codebooks = self.spec.check_sound(sound, codebooks)?;
-        let mut rest = run(&self.encoder, tensor(&[&sound[0]])?)?;
+        let mut rest = run(&self.encoder, double(&sound[0])?)?;
         let mut codes = Vec::with_capacity(codebooks);
         for quantizer in &self.quantizers[..codebooks] {
             let book = quantizer.encode(&rest)?;
@@ -99,8 +99,14 @@ impl AudioCodec for Dac {
 
     fn latents(&self, sound: &[Vec<f32>]) -> Result<Vec<f32>> {
         self.spec.check_sound(sound, None)?;
-        Ok(run(&self.encoder, tensor(&[&sound[0]])?)?.flatten_all()?.to_vec1()?)
+        Ok(run(&self.encoder, double(&sound[0])?)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
     }
+}
+
+/// A sound of one channel in double precision: what this codec computes in. Snakes amplify rounding from layer to layer, so that single precision
+/// (of the reference, too) is up to 1e-3 away from the exact samples.
+fn double(sound: &[f32]) -> Result<Tensor> {
+    Ok(tensor(&[sound])?.to_dtype(DType::F64)?)
 }
 
 #[derive(Debug)]
@@ -206,8 +212,9 @@ impl Snake {
     }
 
     fn run(&self, x: &Tensor) -> Result<Tensor> {
-        let mut values = x.flatten_all()?.to_vec1::<f32>()?;
+        let mut values = x.flatten_all()?.to_vec1::<f64>()?;
         for (channel, alpha) in values.chunks_exact_mut(x.dim(2)?).zip(&self.0) {
+            let alpha = f64::from(*alpha);
             let factor = 1.0 / (alpha + 1e-9);
             channel.iter_mut().for_each(|v| *v += factor * (alpha * *v).sin().powi(2));
         }
@@ -242,14 +249,15 @@ impl Quantizer {
 
     /// Latents `[1, hidden, frames]` -> a code for each frame.
     fn encode(&self, latents: &Tensor) -> Result<Vec<u32>> {
-        let projected = self.input.run(latents)?.squeeze(0)?.t()?.contiguous()?.flatten_all()?.to_vec1::<f32>()?;
+        let projected =
+            self.input.run(latents)?.to_dtype(DType::F32)?.squeeze(0)?.t()?.flatten_all()?.to_vec1::<f32>()?;
         Ok(projected.chunks_exact(self.dim).map(|vector| self.nearest(vector)).collect())
     }
 
     /// Codes -> latents `[1, hidden, frames]`.
     fn decode(&self, codes: &[u32]) -> Result<Tensor> {
         let rows = codes.iter().flat_map(|&c| &self.rows[c as usize * self.dim..][..self.dim]).copied().collect();
-        let rows = Tensor::from_vec(rows, (codes.len(), self.dim), &Device::Cpu)?;
+        let rows = Tensor::from_vec(rows, (codes.len(), self.dim), &Device::Cpu)?.to_dtype(DType::F64)?;
         self.output.run(&rows.t()?.contiguous()?.unsqueeze(0)?)
     }
 

@@ -22,7 +22,7 @@ use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
-use borealis_kernels::candle::{Device, Tensor};
+use borealis_kernels::candle::{DType, Device, Tensor};
 use borealis_weights::{Component, Node};
 use serde_json::Value;
 
@@ -192,5 +192,5 @@ fn tensor(sound: &[&[f32]]) -> Result<Tensor> {
 
 /// Samples by channel of `[1, channels, samples]`.
 fn planes(x: &Tensor) -> Result<Vec<Vec<f32>>> {
-    Ok(x.squeeze(0)?.to_vec2()?)
+    Ok(x.squeeze(0)?.to_dtype(DType::F32)?.to_vec2()?)
 }

@@ -1,6 +1,6 @@
 //! Tensors of a codec by name.
 
-use borealis_kernels::candle::{Device, Tensor};
+use borealis_kernels::candle::{DType, Device, Tensor};
 use borealis_weights::TensorSet;
 
 use crate::Result;
@@ -10,17 +10,23 @@ use crate::Result;
 pub(super) struct Names<'a> {
     tensors: &'a TensorSet,
     prefix: String,
+    dtype: DType,
 }
 
 impl<'a> Names<'a> {
     /// The top.
     pub fn new(tensors: &'a TensorSet) -> Self {
-        Self { tensors, prefix: String::new() }
+        Self { tensors, prefix: String::new(), dtype: DType::F32 }
+    }
+
+    /// The same; what is computed with its tensors is computed in double precision.
+    pub fn double(self) -> Self {
+        Self { dtype: DType::F64, ..self }
     }
 
     /// What lies under `name`.
     pub fn at(&self, name: impl std::fmt::Display) -> Self {
-        Self { tensors: self.tensors, prefix: format!("{}{name}.", self.prefix) }
+        Self { prefix: format!("{}{name}.", self.prefix), ..*self }
     }
 
     /// Whether there is a tensor `name` here.
@@ -35,7 +41,7 @@ impl<'a> Names<'a> {
 
     /// The tensor `name`, which must have `shape`.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        Ok(Tensor::from_vec(self.numbers(name, shape)?, shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(self.numbers(name, shape)?, shape, &Device::Cpu)?.to_dtype(self.dtype)?)
     }
 
     /// Knows a tensor that training left in the file and decoding does not need.
@@ -62,6 +68,6 @@ impl<'a> Names<'a> {
             let factor = if norm > 0.0 { (f64::from(length) / norm) as f32 } else { 0.0 };
             row.iter_mut().for_each(|v| *v *= factor);
         }
-        Ok(Tensor::from_vec(weight, &shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(weight, &shape, &Device::Cpu)?.to_dtype(self.dtype)?)
     }
 }

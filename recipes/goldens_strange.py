@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Goldens of configurations that are spelt, sized or switched unlike those of `goldens.py`, by its rules.
+
+usage:  python recipes/goldens_strange.py [--out tests/goldens] [name ...]
+
+`KEPT` are those that the repository stores: each found a mistake, or shows a feature that nothing else shows. The others are for trying.
+"""
+
+import torch
+import transformers as T
+
+import goldens
+from goldens import CASES, deepseek, language, record, rope
+
+CASES.clear()
+KEPT = []
+
+
+def strange(kept=False):
+    def add(make):
+        CASES[make.__name__] = make
+        if kept:
+            KEPT.append(make.__name__)
+        return make
+
+    return add
+
+
+def old(config, theta="top", kind="type", dtype="torch_dtype"):
+    """The spelling of transformers before 5: `rope_theta`, `rope_scaling`, `torch_dtype`."""
+    for c in [config, *(v for v in config.values() if isinstance(v, dict) and "rope_parameters" in v)]:
+        if "rope_parameters" in c:
+            parameters = c.pop("rope_parameters")
+            c["rope_theta"] = parameters.pop("rope_theta")
+            if parameters.get("rope_type", "default") != "default":
+                parameters[kind] = parameters.pop("rope_type")
+                c["rope_scaling"] = parameters
+            else:
+                c["rope_scaling"] = None
+        if "dtype" in c:
+            c[dtype] = c.pop("dtype")
+
+
+def llama(**kw):
+    return T.LlamaConfig(**{**dict(vocab_size=101, hidden_size=48, intermediate_size=72, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
+                                   max_position_embeddings=128, rope_parameters=rope()), **kw})
+
+
+@strange()
+def llama_old_linear(out):
+    config = llama(num_attention_heads=3, num_key_value_heads=3, head_dim=14, rope_parameters=rope(2e4, rope_type="linear", factor=2.5), tie_word_embeddings=True)
+    record(out, "llama_old_linear", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=40), edit=old)
+
+
+@strange()
+def llama_old_llama3(out):
+    config = llama(rope_parameters=rope(3e4, rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=3.0, original_max_position_embeddings=16))
+    record(out, "llama_old_llama3", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=70), edit=lambda c: old(c, kind="rope_type"), dtype="bf16")
+
+
+@strange()
+def llama_bare(out):
+    """No rotary fields at all, one head, f16 numbers, no max_position_embeddings."""
+    config = llama(num_attention_heads=1, num_key_value_heads=1, hidden_size=24, num_hidden_layers=1)
+
+    def edit(c):
+        for key in ("rope_parameters", "max_position_embeddings", "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act", "tie_word_embeddings", "attention_bias",
+                    "mlp_bias"):
+            c.pop(key, None)
+
+    record(out, "llama_bare", lambda: T.LlamaForCausalLM(config), language, edit=edit, dtype="f16")
+
+
+@strange()
+def llama_yarn_plain(out):
+    """YaRN without a context: that of max_position_embeddings; attention_factor given."""
+    config = llama(max_position_embeddings=64, rope_parameters=rope(1e4, rope_type="yarn", factor=3.0, attention_factor=0.8, beta_fast=8.0, beta_slow=0.5))
+    record(out, "llama_yarn_plain", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=70))
+
+
+@strange()
+def llama_yarn_untruncated(out):
+    config = llama(max_position_embeddings=64, head_dim=10, rope_parameters=rope(5e4, rope_type="yarn", factor=6.0, truncate=False, original_max_position_embeddings=24,
+                                                                                 mscale=0.5, mscale_all_dim=0.8))
+    record(out, "llama_yarn_untruncated", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=70), shards=5)
+
+
+@strange()
+def qwen3_tied(out):
+    config = T.Qwen3Config(vocab_size=99, hidden_size=36, intermediate_size=52, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3, head_dim=10,
+                           tie_word_embeddings=True, attention_bias=True, rms_norm_eps=1e-4, sliding_window=None, max_window_layers=1,
+                           rope_parameters=rope(123456.0))
+    record(out, "qwen3_tied", lambda: T.Qwen3ForCausalLM(config), language, edit=old, dtype="bf16", shards=2)
+
+
+@strange()
+def qwen3_layers(out):
+    """Fields without a value."""
+    config = T.Qwen3Config(vocab_size=99, hidden_size=36, intermediate_size=52, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=6,
+                           rope_parameters=rope(1e6))
+
+    def edit(c):
+        for key in ("layer_types", "sliding_window", "rope_scaling", "bos_token_id", "eos_token_id", "pad_token_id"):
+            c[key] = None
+        c["_name_or_path"] = "somewhere"
+        c["use_sliding_window"] = False
+
+    record(out, "qwen3_layers", lambda: T.Qwen3ForCausalLM(config), language, edit=edit)
+
+
+@strange()
+def mixtral_tied(out):
+    config = T.MixtralConfig(vocab_size=77, hidden_size=30, intermediate_size=34, num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
+                             num_local_experts=3, num_experts_per_tok=1, tie_word_embeddings=True, rms_norm_eps=1e-3, rope_parameters=rope(3e5))
+    record(out, "mixtral_tied", lambda: T.MixtralForCausalLM(config), language, edit=old, dtype="f16")
+
+
+@strange()
+def mixtral_all(out):
+    """As many experts chosen as there are."""
+    config = T.MixtralConfig(vocab_size=77, hidden_size=30, intermediate_size=34, num_hidden_layers=1, num_attention_heads=3, num_key_value_heads=3,
+                             num_local_experts=2, num_experts_per_tok=2, rope_parameters=rope(1e6, rope_type="linear", factor=2.0))
+    record(out, "mixtral_all", lambda: T.MixtralForCausalLM(config), language, shards=7)
+
+
+@strange()
+def olmoe_plain(out):
+    config = T.OlmoeConfig(vocab_size=88, hidden_size=42, intermediate_size=18, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, num_experts=5,
+                           num_experts_per_tok=5, attention_bias=True, tie_word_embeddings=True, rope_parameters=rope(5e3, rope_type="linear", factor=3.0))
+    record(out, "olmoe_plain", lambda: T.OlmoeForCausalLM(config), language, edit=old)
+
+
+@strange()
+def qwen3_moe_dense(out):
+    """All layers dense but the last."""
+    config = T.Qwen3MoeConfig(vocab_size=90, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
+                              num_key_value_heads=1, head_dim=12, num_experts=7, num_experts_per_tok=3, norm_topk_prob=True, decoder_sparse_step=3,
+                              attention_bias=True, tie_word_embeddings=True, rope_parameters=rope(1e5, rope_type="yarn", factor=2.0, original_max_position_embeddings=32),
+                              max_position_embeddings=64)
+    record(out, "qwen3_moe_dense", lambda: T.Qwen3MoeForCausalLM(config), lambda m, s: language(m, s, long=60), edit=old, dtype="bf16", shards=3)
+
+
+@strange()
+def qwen3_moe_headless(out):
+    """No head_dim: the width over the heads."""
+    config = T.Qwen3MoeConfig(vocab_size=90, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=2, num_attention_heads=4,
+                              num_key_value_heads=4, num_experts=4, num_experts_per_tok=2, mlp_only_layers=[0, 9], rope_parameters=rope())
+
+    def edit(c):
+        c.pop("head_dim", None)
+        c["num_experts"] = c.pop("num_local_experts", c.get("num_experts"))
+        old(c)
+
+    record(out, "qwen3_moe_headless", lambda: T.Qwen3MoeForCausalLM(config), language, edit=edit)
+
+
+@strange()
+def deepseek_v3_odd(out):
+    config = deepseek(num_hidden_layers=4, first_k_dense_replace=2, num_attention_heads=5, num_key_value_heads=5, n_routed_experts=8, n_group=4, topk_group=3,
+                      num_experts_per_tok=5, q_lora_rank=18, n_shared_experts=3, tie_word_embeddings=True, attention_bias=True,
+                      rope_parameters=rope(2e4, rope_type="linear", factor=2.0))
+    record(out, "deepseek_v3_odd", lambda: T.DeepseekV3ForCausalLM(config), lambda m, s: language(m, s, long=50), edit=lambda c: old(c), shards=4)
+
+
+@strange()
+def deepseek_v3_routed(out):
+    """Every layer routed, YaRN without mscale, halves rotated, one layer for predicting ahead that is not there."""
+    config = deepseek(num_hidden_layers=2, first_k_dense_replace=0, n_group=2, topk_group=1, num_experts_per_tok=2, q_lora_rank=None, qk_rope_head_dim=6, v_head_dim=5,
+                      max_position_embeddings=200,
+                      rope_parameters=rope(1e4, rope_type="yarn", factor=4.0, original_max_position_embeddings=50, beta_fast=32, beta_slow=1))
+
+    def edit(c):
+        old(c)
+        c["num_nextn_predict_layers"] = 1
+        c["topk_method"], c["scoring_func"], c["moe_layer_freq"], c["aux_loss_alpha"] = "noaux_tc", "sigmoid", 1, 0.001
+
+    record(out, "deepseek_v3_routed", lambda: T.DeepseekV3ForCausalLM(config), lambda m, s: language(m, s, long=100), edit=edit, dtype="bf16")
+
+
+def main():
+    goldens.main()
+
+
+if __name__ == "__main__":
+    main()
