@@ -177,6 +177,79 @@ def deepseek_v3_routed(out):
     record(out, "deepseek_v3_routed", lambda: T.DeepseekV3ForCausalLM(config), lambda m, s: language(m, s, long=100), edit=edit, dtype="bf16")
 
 
+@strange(kept=True)
+def llama_dynamic(out):
+    """Dynamic NTK scaling within the context that the base was made for; beyond it the reference turns cached keys unlike new ones."""
+    config = llama(num_attention_heads=3, num_key_value_heads=1, head_dim=12, max_position_embeddings=32, rope_parameters=rope(1e4, rope_type="dynamic", factor=4.0))
+    record(out, "llama_dynamic", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=32), edit=old)
+
+
+@strange(kept=True)
+def qwen3_longrope(out):
+    config = T.Qwen3Config(vocab_size=91, hidden_size=40, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=12,
+                           max_position_embeddings=160,
+                           rope_parameters=rope(1e5, rope_type="longrope", original_max_position_embeddings=40, short_factor=[1.0, 1.1, 1.3, 1.8, 2.0, 2.5],
+                                                long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    record(out, "qwen3_longrope", lambda: T.Qwen3ForCausalLM(config), lambda m, s: language(m, s, long=40))
+
+
+def windowed(model, seed):
+    """Prompt and text are longer than the window."""
+    return language(model, seed, prompt=12, new=10, long=40)
+
+
+@strange(kept=True)
+def mixtral_window(out):
+    """Every layer sees the last five positions, as in the configuration of Mixtral 0.1."""
+    config = T.MixtralConfig(vocab_size=81, hidden_size=36, intermediate_size=28, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2,
+                             num_local_experts=4, num_experts_per_tok=2, sliding_window=5, rope_parameters=rope(1e6))
+    record(out, "mixtral_window", lambda: T.MixtralForCausalLM(config), windowed, edit=old, dtype="bf16")
+
+
+@strange(kept=True)
+def qwen3_window(out):
+    """Layers from the second on have a window, as `max_window_layers` says."""
+    config = T.Qwen3Config(vocab_size=81, hidden_size=40, intermediate_size=44, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=14,
+                           use_sliding_window=True, sliding_window=7, max_window_layers=1, rope_parameters=rope(1e6))
+
+    def edit(c):
+        c.pop("layer_types")
+        old(c)
+
+    record(out, "qwen3_window", lambda: T.Qwen3ForCausalLM(config), windowed, edit=edit)
+
+
+@strange()
+def qwen3_listed(out):
+    config = T.Qwen3Config(vocab_size=81, hidden_size=40, intermediate_size=44, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, head_dim=14,
+                           use_sliding_window=True, sliding_window=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+                           rope_parameters=rope(1e6))
+    record(out, "qwen3_listed", lambda: T.Qwen3ForCausalLM(config), windowed)
+
+
+@strange()
+def qwen3_window_off(out):
+    """Windows that are not switched on."""
+    config = T.Qwen3Config(vocab_size=81, hidden_size=40, intermediate_size=44, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, head_dim=14,
+                           rope_parameters=rope(1e6))
+
+    def edit(c):
+        old(c)
+        c.pop("layer_types")
+        c.pop("use_sliding_window")
+        c["sliding_window"], c["max_window_layers"] = 3, 0
+
+    record(out, "qwen3_window_off", lambda: T.Qwen3ForCausalLM(config), windowed, edit=edit)
+
+
+@strange()
+def qwen3_moe_window(out):
+    config = T.Qwen3MoeConfig(vocab_size=81, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
+                              num_key_value_heads=2, head_dim=10, num_experts=5, num_experts_per_tok=2, use_sliding_window=True, sliding_window=4,
+                              rope_parameters=rope())
+    record(out, "qwen3_moe_window", lambda: T.Qwen3MoeForCausalLM(config), windowed, shards=2)
+
+
 def main():
     goldens.main()
 

@@ -67,6 +67,8 @@ pub(crate) struct Core {
     pub layout: Option<Arc<Layout>>,
     pub info: EngineInfo,
     pub memory: Memory,
+    /// Most positions of a sequence, for models that are made for so many only.
+    pub reach: Option<u32>,
     commands: Sender<Command>,
     wakers: (Waker, Waker),
     next: AtomicU64,
@@ -115,6 +117,7 @@ impl Engine {
             fps: manifest.media.as_ref().map_or(0, |m| m.fps),
         };
         let memory = Memory::new(model.as_ref(), memory_limit);
+        let reach = model.config().rope.reach;
         let (commands, orders) = unbounded();
         let (messages, inbox) = unbounded();
         let ((worker, woken), (decoder, roused)) = (Waker::new(), Waker::new());
@@ -131,6 +134,7 @@ impl Engine {
             layout,
             info,
             memory,
+            reach,
             commands,
             wakers: (worker, decoder),
             next: AtomicU64::new(0),

@@ -8,7 +8,8 @@ use crate::latent::Latent;
 use crate::load::Loader;
 use crate::scratch::LayerScratch;
 
-/// What all layers of a step share.
+/// What all layers of a step share; layers with a window have spans of their own.
+#[derive(Clone, Copy)]
 pub(crate) struct Step<'a> {
     /// Rows of the step.
     pub rows: usize,

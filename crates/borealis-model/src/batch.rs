@@ -125,6 +125,12 @@ impl Batch {
         {
             return Err(format!("features from {start} of {}", self.features.len()));
         }
+        if let Some(reach) = config.rope.reach.filter(|reach| row.position[0] >= *reach as f32) {
+            return Err(format!(
+                "position {}: the checkpoint's rope_type has fixed frequencies for {reach} positions only, use a shorter text",
+                row.position[0]
+            ));
+        }
         let sees = row.sees;
         let fits = |(start, end): (u32, u32)| start <= end && end as usize <= slots;
         if row.slot as usize >= slots || !fits(sees.prefix) || !fits(sees.recent) {

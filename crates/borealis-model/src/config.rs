@@ -5,7 +5,8 @@ use borealis_weights::{Manifest, ModalitySpec, Node, Predict};
 
 use crate::error::Result;
 use crate::heads::{AttentionSpec, Heads, Latent, QkNorm};
-use crate::rope::Rope;
+use crate::rope::{Rope, RopeScaling};
+use crate::window::SlidingWindow;
 
 /// Everything that the transformer's arithmetic depends on. Field names are the keys of `config.json`.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct ModelConfig {
     pub intermediate_size: usize,
     /// Rotary positions.
     pub rope: Rope,
+    /// Layers that see the last positions only.
+    pub window: Option<SlidingWindow>,
     /// Number of row kinds; 0 = the checkpoint has no such table.
     pub row_kinds: usize,
     /// Length F of a row's features; 0 = none.
@@ -129,7 +132,7 @@ impl ModelConfig {
             Some(_) => count(&node, "first_k_dense_replace", num_hidden_layers as u32)?,
             None => num_hidden_layers,
         };
-        let mlp_only_layers = layers(&node, num_hidden_layers)?;
+        let mlp_only_layers = layers(&node, "mlp_only_layers", num_hidden_layers)?;
         let intermediate_size = match first_k_dense_replace + mlp_only_layers.len() {
             0 => 0,
             _ => size("intermediate_size", WIDE)?,
@@ -155,6 +158,7 @@ impl ModelConfig {
             mlp_only_layers,
             intermediate_size,
             rope: Rope::parse(&node.get("rope_parameters")?)?,
+            window: SlidingWindow::parse(&node, num_hidden_layers)?,
             row_kinds: manifest.row_kinds.len(),
             row_features: if input_vectors { hidden_size } else { row_features },
             input_vectors,
@@ -167,6 +171,16 @@ impl ModelConfig {
         };
         config.check_modalities(&node)?;
         config.check_parts(&node)?;
+        let pairs = config.attention().rotated() / 2;
+        if let RopeScaling::Long { factors, .. } = &config.rope.scaling
+            && factors.len() != pairs
+        {
+            let list = node.get("rope_parameters")?.get("short_factor")?;
+            return Err(list.fail(format!("must have {pairs} numbers, one for each pair of a head")).into());
+        }
+        if manifest.media.is_some() && config.window.is_some() {
+            return Err(node.get("sliding_window")?.fail("is for checkpoints without media: give media.window").into());
+        }
         Ok(config)
     }
 
@@ -252,8 +266,13 @@ impl ModelConfig {
 
     /// Numbers of keys and values that one slot of the KV cache holds, over all layers.
     pub fn kv_numbers(&self) -> usize {
+        2 * self.num_hidden_layers * self.kv_width()
+    }
+
+    /// Numbers of a key that a slot holds in one layer; a value has as many.
+    pub(crate) fn kv_width(&self) -> usize {
         let (heads, dim) = self.attention().cached();
-        2 * self.num_hidden_layers * heads * dim
+        heads * dim
     }
 }
 
@@ -332,9 +351,9 @@ impl DepthConfig {
     }
 }
 
-/// `mlp_only_layers`: layers of the model, without those twice.
-fn layers(node: &Node<'_>, all: usize) -> Result<Vec<usize>> {
-    let Some(list) = node.opt("mlp_only_layers")? else { return Ok(Vec::new()) };
+/// A list of layers of the model, without those twice.
+pub(crate) fn layers(node: &Node<'_>, key: &str, all: usize) -> Result<Vec<usize>> {
+    let Some(list) = node.opt(key)? else { return Ok(Vec::new()) };
     let mut layers = Vec::new();
     for n in list.list(4096)? {
         layers.push(n.size(0, all as u32 - 1)?);

@@ -1,6 +1,6 @@
 //! Sizes and costs: what a model weighs, and what a step touches. For `borealis inspect` and the roofline of `borealis bench`.
 
-use borealis_kernels::Backend;
+use borealis_kernels::{Backend, Span};
 use borealis_weights::TensorSet;
 
 use crate::batch::Batch;
@@ -88,6 +88,19 @@ fn touched(experts: usize, k: usize, rows: usize) -> f64 {
     e * (1.0 - (1.0 - (k as f64 / e).min(1.0)).powf(rows as f64))
 }
 
+/// Pairs of a row and a slot that it sees, and slots that any row sees.
+fn slots_seen(spans: impl Iterator<Item = Span>) -> (f64, f64) {
+    let mut ranges: Vec<(u32, u32)> = spans.flat_map(|s| [s.prefix, s.recent]).filter(|r| r.0 < r.1).collect();
+    let pairs = ranges.iter().map(|(start, end)| f64::from(end - start)).sum();
+    ranges.sort_unstable();
+    let (mut seen, mut reached) = (0.0, 0);
+    for (start, end) in ranges {
+        seen += f64::from(end.max(reached) - start.max(reached));
+        reached = reached.max(end);
+    }
+    (pairs, seen)
+}
+
 impl<B: Backend> Model<B> {
     /// What a step of `batch` costs.
     pub fn costs(&self, batch: &Batch) -> StepCost {
@@ -166,18 +179,14 @@ impl<B: Backend> Model<B> {
 
     fn add_kv(&self, batch: &Batch, cost: &mut StepCost) {
         let c = &self.config;
-        let mut ranges: Vec<(u32, u32)> =
-            batch.rows.iter().flat_map(|r| [r.sees.prefix, r.sees.recent]).filter(|r| r.0 < r.1).collect();
-        let pairs: f64 = ranges.iter().map(|(start, end)| f64::from(end - start)).sum();
         let (_, dim) = c.attention().cached();
-        cost.multiply_adds += pairs * (2 * c.heads.query * dim * c.num_hidden_layers) as f64;
-        ranges.sort_unstable();
-        let (mut seen, mut reached) = (0.0, 0);
-        for (start, end) in ranges {
-            seen += f64::from(end.max(reached) - start.max(reached));
-            reached = reached.max(end);
+        let narrow = c.window.iter().flat_map(|w| &w.layers).filter(|with| **with).count();
+        let windows = c.window.as_ref().map(|w| (narrow, slots_seen(batch.rows.iter().map(|r| w.last(r.sees)))));
+        let all = slots_seen(batch.rows.iter().map(|r| r.sees));
+        for (layers, (pairs, seen)) in [Some((c.num_hidden_layers - narrow, all)), windows].into_iter().flatten() {
+            cost.multiply_adds += pairs * (2 * c.heads.query * dim * layers) as f64;
+            cost.kv_bytes += 8.0 * c.kv_width() as f64 * layers as f64 * (seen + batch.rows.len() as f64);
         }
-        cost.kv_bytes = 4.0 * c.kv_numbers() as f64 * (seen + batch.rows.len() as f64);
     }
 
     /// Sizes, with what is on the device.

@@ -28,6 +28,7 @@ mod pieces;
 mod rope;
 mod scratch;
 mod tables;
+mod window;
 
 pub use batch::{Batch, Logits, Query, Row};
 pub use cache::{KvCache, SlotRange};
@@ -40,3 +41,4 @@ pub use heads::{Heads, Latent, QkNorm};
 pub use model::{Model, Trace};
 pub use names::tensor_names;
 pub use rope::{Rope, RopeScaling, Yarn};
+pub use window::SlidingWindow;

@@ -182,6 +182,9 @@ impl<B: Backend> Model<B> {
         s.host.slots.extend(rows.iter().map(|r| r.slot));
         s.host.spans.clear();
         s.host.spans.extend(rows.iter().map(|r| r.sees));
+        let window = self.config.window.as_ref();
+        s.host.windows.clear();
+        s.host.windows.extend(window.iter().flat_map(|w| rows.iter().map(|r| w.last(r.sees))));
         s.host.positions.clear();
         s.host.positions.extend(rows.iter().map(|r| r.position));
         self.backend.rope_angles(&self.rope, &s.host.positions, &mut s.layer.angles)?;
@@ -196,6 +199,8 @@ impl<B: Backend> Model<B> {
             self.record(&s.hidden, rows.len(), &mut t.hidden[0])?;
         }
         for (i, (layer, kv)) in self.layers.iter().zip(&mut cache.layers).enumerate() {
+            let narrow = window.is_some_and(|w| w.layers[i]);
+            let step = Step { spans: if narrow { &s.host.windows } else { &s.host.spans }, ..step };
             layer.forward(&self.backend, &step, &mut s.layer, kv, &mut s.hidden)?;
             if let Some(t) = trace.as_deref_mut() {
                 self.record(&s.hidden, rows.len(), &mut t.hidden[i + 1])?;

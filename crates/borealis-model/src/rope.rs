@@ -1,7 +1,7 @@
 //! Rotary positions of a configuration (`weights.md`, section 1).
 
 use borealis_kernels::{RopeSpec, Rotation};
-use borealis_weights::Node;
+use borealis_weights::{Node, ROPE_SCALING};
 
 use crate::error::Result;
 
@@ -16,10 +16,12 @@ pub struct Rope {
     pub rotation: Rotation,
     /// How long contexts are reached.
     pub scaling: RopeScaling,
+    /// Positions of a sequence, where the reference turns all of a longer one by other frequencies, those of its positions included that are cached.
+    pub reach: Option<u32>,
 }
 
 /// `rope_type` with its numbers (Hugging Face `modeling_rope_utils.py`).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// Frequencies as they are.
     Default,
@@ -38,6 +40,13 @@ pub enum RopeScaling {
         high: f64,
         /// The context that the base was made for.
         context: f64,
+    },
+    /// LongRoPE (Ding et al. 2024, 2402.13753) within the context that the base was made for.
+    Long {
+        /// The divisor of each pair's frequency.
+        factors: Vec<f64>,
+        /// Factor on cosines and sines.
+        attention_factor: f64,
     },
     /// YaRN (Peng et al. 2023, 2309.00071): long wavelengths divided by `factor`, short ones kept, a ramp over the pairs between; scores are scaled, too.
     Yarn(Yarn),
@@ -101,31 +110,35 @@ impl Yarn {
     }
 }
 
+const CONTEXT: &str = "original_max_position_embeddings";
+
+/// The short factors: those of sequences within the context.
+fn long(node: &Node<'_>) -> Result<RopeScaling> {
+    let context = node.get(CONTEXT)?.number(2.0, 1e9)?;
+    let factor = node.get("factor")?.number(1e-6, 1e12)?;
+    let mut factors = Vec::new();
+    for n in node.get("short_factor")?.list(1 << 11)? {
+        factors.push(n.number(1e-6, 1e12)?);
+    }
+    let attention_factor = match node.opt("attention_factor")? {
+        Some(n) => n.number(0.0, 1e12)?,
+        None if factor <= 1.0 => 1.0,
+        None => (1.0 + factor.ln() / context.ln()).sqrt(),
+    };
+    Ok(RopeScaling::Long { factors, attention_factor })
+}
+
 impl Rope {
     pub(crate) fn parse(node: &Node<'_>) -> Result<Self> {
-        node.only(&[
-            "rope_theta",
-            "axes",
-            "rotation",
-            "rope_type",
-            "factor",
-            "low_freq_factor",
-            "high_freq_factor",
-            "original_max_position_embeddings",
-            "beta_fast",
-            "beta_slow",
-            "mscale",
-            "mscale_all_dim",
-            "attention_factor",
-            "truncate",
-        ])?;
+        node.only(&[&["rope_theta", "axes", "rotation", "rope_type"], &ROPE_SCALING[..]].concat())?;
         let positive = |key: &str| node.get(key)?.number(1e-6, 1e12);
-        let types = [("default", 0), ("linear", 1), ("llama3", 2), ("yarn", 3)];
+        let types = [("default", 0), ("dynamic", 0), ("linear", 1), ("llama3", 2), ("yarn", 3), ("longrope", 4)];
         let rope_type = node.opt("rope_type")?.map(|n| n.choice(&types)).transpose()?;
         let scaling = match rope_type.unwrap_or(0) {
             0 => RopeScaling::Default,
             1 => RopeScaling::Linear { factor: positive("factor")? },
             3 => RopeScaling::Yarn(Yarn::parse(node)?),
+            4 => long(node)?,
             _ => {
                 let (low, high) = (positive("low_freq_factor")?, positive("high_freq_factor")?);
                 if high <= low {
@@ -150,13 +163,18 @@ impl Rope {
             },
             None => 1,
         };
-        if axes != 1 && matches!(scaling, RopeScaling::Yarn(_)) {
+        if axes != 1 && matches!(scaling, RopeScaling::Yarn(_) | RopeScaling::Long { .. }) {
             return Err(node.get("rope_type")?.fail("is for positions of one axis").into());
         }
         Ok(Self {
             theta: node.get("rope_theta")?.number(1.0, 1e12)?,
             axes,
             rotation: rotation.unwrap_or(Rotation::Half),
+            reach: match node.opt("max_position_embeddings")? {
+                Some(n) => Some(n.number(1.0, 1e9)? as u32),
+                None if matches!(scaling, RopeScaling::Long { .. }) => Some(positive(CONTEXT)? as u32),
+                None => None,
+            },
             scaling,
         })
     }
@@ -176,6 +194,10 @@ impl Rope {
                 *freq *= kept + (1.0 - kept) / yarn.factor;
             }
         }
+        if let RopeScaling::Long { factors, attention_factor } = &self.scaling {
+            scale = *attention_factor as f32;
+            inv_freq.iter_mut().zip(factors).for_each(|(freq, factor)| *freq /= factor);
+        }
         let inv_freq = inv_freq.into_iter().map(|f| f as f32).collect();
         RopeSpec { rotation: self.rotation, inv_freq, axis, scale }
     }
@@ -190,7 +212,7 @@ impl Rope {
 
     fn scaled(&self, freq: f64) -> f64 {
         match self.scaling {
-            RopeScaling::Default | RopeScaling::Yarn(_) => freq,
+            RopeScaling::Default | RopeScaling::Long { .. } | RopeScaling::Yarn(_) => freq,
             RopeScaling::Linear { factor } => freq / factor,
             RopeScaling::Llama3 { factor, low, high, context } => {
                 let turns = context * freq / std::f64::consts::TAU;

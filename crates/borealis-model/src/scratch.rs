@@ -78,6 +78,8 @@ pub(crate) struct HostScratch {
     pub index: Vec<u32>,
     pub slots: Vec<u32>,
     pub spans: Vec<Span>,
+    /// The same for layers with a window.
+    pub windows: Vec<Span>,
     pub positions: Vec<[f32; 3]>,
     pub features: Vec<f32>,
     /// Queries of a piece, sorted by what they predict.

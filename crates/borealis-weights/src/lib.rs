@@ -36,7 +36,7 @@ pub use checkpoint::Checkpoint;
 pub use component::Component;
 pub use convert::{Converted, Target, convert, plan as plan_conversion};
 pub use error::WeightsError;
-pub use foreign::{FAMILIES, Family};
+pub use foreign::{FAMILIES, Family, ROPE_SCALING};
 pub use json::{Node, parse_json};
 pub use manifest::{
     CodeRange, Features, Field, Generation, Grid, InputMode, Manifest, Media, ModalitySpec, Mode, Near, ObjectFrame,

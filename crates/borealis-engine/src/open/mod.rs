@@ -56,6 +56,11 @@ pub(crate) fn prepare(core: &Core, request: &Request, id: u64, outlet: Outlet) -
         OutputKind::Text { max_tokens } => asker.write(max_tokens)?,
         OutputKind::Video { .. } => return Err(unsupported(core, "makes no clips", "ask for a picture or for text")),
     };
+    let positions = asked.prompts.iter().map(|p| p.rows.len()).max().unwrap_or(0) + asked.tail.len();
+    if let Some(reach) = core.reach.filter(|reach| positions > *reach as usize) {
+        let problem = format!("comes to {positions} positions with its output, the model's rope_type allows {reach}");
+        return Err(EngineError::invalid("prompt", problem, "shorten it, or ask for less"));
+    }
     let decoders = (0..request.variants).map(|_| asker.decoder(&asked)).collect::<Result<Vec<_>>>()?;
     let (width, height) = asker.pixels(&asked)?;
     let pictures = asked.picture.is_some();

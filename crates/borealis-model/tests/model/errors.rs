@@ -57,7 +57,13 @@ fn numbers_that_contradict_each_other_are_refused() {
         ("scoring_func", json!("tanh"), "\"softmax\" or \"sigmoid\""),
         ("first_k_dense_replace", json!(9), "from 0 to 2"),
         ("rope_parameters", json!({"rope_theta": 10.0, "axes": 2}), "must be 1 or 3"),
-        ("rope_parameters", json!({"rope_theta": 10.0, "rope_type": "longrope"}), "\"default\" or \"linear\""),
+        ("rope_parameters", json!({"rope_theta": 10.0, "rope_type": "axial"}), "\"longrope\""),
+        (
+            "rope_parameters",
+            json!({"rope_theta": 10.0, "rope_type": "longrope", "factor": 2.0, "original_max_position_embeddings": 64, "short_factor": [1.0]}),
+            "numbers, one for each pair of a head",
+        ),
+        ("sliding_window", json!(0), "from 1 to"),
         ("hidden_act", json!("gelu"), "must be \"silu\""),
     ];
     for (key, value, wanted) in cases {

@@ -92,12 +92,26 @@ fn logits(checkpoint: &Checkpoint, format: QuantFormat) -> Vec<f32> {
 
 #[test]
 fn fields_that_would_change_numbers_are_refused_by_name() {
-    let cases: [(&str, Value, &[&str]); 11] = [
+    let cases: [(&str, Value, &[&str]); 13] = [
         ("model_type", json!("mixtrall"), &["model_type", "mixtrall", "did you mean \"mixtral\""]),
         ("model_type", json!("mimi"), &["tokenizer alone"]),
         ("hidden_act", json!("gelu"), &["hidden_act is \"gelu\"", "not supported for family mixtral"]),
-        ("sliding_window", json!(64), &["sliding_window is 64", "sliding window is not computed"]),
-        ("rope_scaling", json!({"type": "dynamic", "factor": 2.0}), &["rope_scaling.type", "dynamic"]),
+        ("sliding_window", json!(-1), &["sliding_window is -1"]),
+        (
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            &["layer_types", "whose length sliding_window must say"],
+        ),
+        (
+            "layer_types",
+            json!(["full_attention", "chunked_attention"]),
+            &["layer_types[1]", "chunked_attention", "full_attention"],
+        ),
+        (
+            "rope_scaling",
+            json!({"type": "proportional", "factor": 2.0}),
+            &["rope_scaling.type", "proportional", "longrope"],
+        ),
         ("partial_rotary_factor", json!(0.5), &["partial_rotary_factor is 0.5"]),
         ("quantization_config", json!({"quant_method": "fp8"}), &["quantization_config", "fp8"]),
         ("logit_softcapping", json!(30.0), &["logit_softcapping is 30", "unknown field of a mixtral checkpoint"]),
@@ -116,6 +130,28 @@ fn fields_that_would_change_numbers_are_refused_by_name() {
     fine["sliding_window"] = json!(4096);
     fine["rope_scaling"] = json!({"type": "default"});
     check(&build(&fine, &names()).open().unwrap()).unwrap();
+}
+
+/// Dynamic frequencies are those of the base up to the context that it was made for; what is longer is refused instead of computed differently.
+#[test]
+fn dynamic_positions_end_with_the_context() {
+    let mut dynamic = config();
+    dynamic["rope_scaling"] = json!({"type": "dynamic", "factor": 2.0});
+    let (plain, dynamic) = (build(&config(), &names()), build(&dynamic, &names()));
+    let (plain, dynamic) = (plain.open().unwrap(), dynamic.open().unwrap());
+    assert_eq!(logits(&plain, QuantFormat::F32), logits(&dynamic, QuantFormat::F32));
+    let mut model = load(&dynamic, &DeviceSpec::Cpu, QuantFormat::F32, 1).unwrap();
+    model.allocate(256, 256).unwrap();
+    let config = model.config().clone();
+    let step = |n: usize, model: &mut dyn borealis_model::Forward| {
+        let mut rows = Rows::new(&config);
+        rows.text(n, 0, 0, &mut Dice::new(3));
+        rows.batch.queries.iter_mut().for_each(|q: &mut Query| q.allowed = None);
+        model.step(&rows.batch, &mut Logits::default())
+    };
+    step(128, model.as_mut()).unwrap();
+    let error = step(129, model.as_mut()).unwrap_err().to_string();
+    says(&error, &["row 128", "position 128", "for 128 positions only"]);
 }
 
 #[test]

@@ -28,6 +28,19 @@ pub(crate) enum Routing {
     DeepSeek,
 }
 
+/// How a family names layers that see a window of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Windows {
+    /// It has none.
+    None,
+    /// `sliding_window`: all layers.
+    All,
+    /// `sliding_window` when `use_sliding_window` is on: all layers.
+    Switched,
+    /// As `Switched`; the layers of `layer_types`, else those from `max_window_layers` on.
+    Listed,
+}
+
 /// One family of open checkpoints.
 #[derive(Debug, Clone, Copy)]
 pub struct Family {
@@ -39,6 +52,7 @@ pub struct Family {
     pub(crate) inner: Option<&'static str>,
     pub(crate) qk_norm: QkNorm,
     pub(crate) routing: Option<Routing>,
+    pub(crate) windows: Windows,
     /// Defaults of Hugging Face's configuration class.
     pub(crate) rms_norm_eps: f64,
     pub(crate) rope_theta: f64,
@@ -97,6 +111,7 @@ const BASE: Family = Family {
     inner: None,
     qk_norm: QkNorm::None,
     routing: None,
+    windows: Windows::None,
     rms_norm_eps: 1e-6,
     rope_theta: 10_000.0,
     key_value_heads: None,
@@ -112,6 +127,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "qwen3",
         model_types: &["qwen3"],
         qk_norm: QkNorm::Head,
+        windows: Windows::Listed,
         key_value_heads: Some(32),
         head_dim: Some(128),
         ..BASE
@@ -120,6 +136,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "mixtral",
         model_types: &["mixtral"],
         routing: Some(Routing::Mixtral),
+        windows: Windows::All,
         rms_norm_eps: 1e-5,
         rope_theta: 1e6,
         key_value_heads: Some(8),
@@ -140,6 +157,7 @@ pub const FAMILIES: [Family; 10] = [
         model_types: &["qwen3_moe"],
         qk_norm: QkNorm::Head,
         routing: Some(Routing::Qwen3),
+        windows: Windows::Switched,
         key_value_heads: Some(4),
         rules: EXPERTS,
         ..BASE
@@ -166,6 +184,7 @@ pub const FAMILIES: [Family; 10] = [
         name: "emu3",
         model_types: &["Emu3"],
         qk_norm: QkNorm::HeadIfThere,
+        windows: Windows::Listed,
         rms_norm_eps: 1e-5,
         rope_theta: 1e6,
         key_value_heads: Some(8),

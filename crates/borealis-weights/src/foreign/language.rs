@@ -1,6 +1,6 @@
 //! The language model's own fields: sizes, attention, norms.
 
-use super::families::{Family, QkNorm};
+use super::families::{Family, QkNorm, Windows};
 use super::{Source, experts, rope, unsupported};
 use crate::Result;
 use crate::json::Node;
@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 /// Largest width: keeps sizes far from overflow.
 const WIDE: u32 = 1 << 20;
+/// Values of `layer_types`, and whether such a layer has a window.
+const LAYER_TYPES: [(&str, bool); 2] = [("full_attention", false), ("sliding_attention", true)];
 
 /// The transformer's keys of our `config.json` (`weights.md`, section 1).
 pub(super) fn read(node: &Node<'_>, family: &Family, source: &Source<'_>) -> Result<Map<String, Value>> {
@@ -41,8 +43,8 @@ pub(super) fn read(node: &Node<'_>, family: &Family, source: &Source<'_>) -> Res
     if let Some(n) = node.opt("clip_qkv")? {
         put("clip_qkv", json!(n.number(1e-6, 1e6)?));
     }
-    windows(node, family)?;
     put("rope_parameters", rope::read(node, family)?);
+    windows(node, family, &mut c)?;
     experts::read(node, family, &mut c)?;
     Ok(c)
 }
@@ -60,24 +62,50 @@ fn qk_norm(family: &Family, source: &Source<'_>) -> Value {
     }
 }
 
-/// Attention to a window of the past is not computed: refused where a configuration switches it on.
-fn windows(node: &Node<'_>, family: &Family) -> Result<()> {
-    let remedy = "attention over a sliding window is not computed";
+/// Which layers see a window of the past.
+fn windows(node: &Node<'_>, family: &Family, c: &mut Map<String, Value>) -> Result<()> {
+    let kinds = match node.opt("layer_types")? {
+        Some(list) => Some(list.list(4096)?.iter().map(|n| n.choice(&LAYER_TYPES)).collect::<Result<Vec<bool>>>()?),
+        None => None,
+    };
+    let window = node.opt("sliding_window")?;
     let switch = node.opt("use_sliding_window")?;
-    let on = switch.as_ref().map_or(Ok(true), |n| n.boolean())?;
-    if let Some(n) = node.opt("sliding_window")?.filter(|_| on) {
-        let window = n.size(1, u32::MAX)?;
-        let reach = node.opt("max_position_embeddings")?.map(|n| n.size(1, u32::MAX)).transpose()?;
-        // Wider than every context: the same as none.
-        if reach.is_none_or(|reach| window < reach) {
-            return Err(unsupported(&n, family, remedy));
-        }
-    }
-    if let Some(list) = node.opt("layer_types")? {
-        for n in list.list(4096)? {
-            if n.string()? != "full_attention" {
-                return Err(unsupported(&n, family, remedy));
+    // Qwen's classes leave windows off unless they are switched on.
+    let on = switch.as_ref().map_or(Ok(matches!(family.windows, Windows::None | Windows::All)), |n| n.boolean())?;
+    let Some(window) = window.filter(|_| on) else {
+        return match node.opt("layer_types")? {
+            Some(list) if kinds.is_some_and(|k| k.contains(&true)) => {
+                Err(unsupported(&list, family, "has layers with a window, whose length sliding_window must say"))
             }
+            _ => Ok(()),
+        };
+    };
+    let positions = window.u32(1, u32::MAX)?;
+    let layers = c["num_hidden_layers"].as_u64().unwrap_or(0) as usize;
+    let with: Vec<usize> = match (family.windows, kinds) {
+        (Windows::None, _) => {
+            // Wider than every context: the same as none.
+            let reach = node.opt("max_position_embeddings")?.map(|n| n.u32(1, u32::MAX)).transpose()?;
+            return match reach {
+                Some(reach) if positions >= reach => Ok(()),
+                _ => Err(unsupported(&window, family, "its reference has no windows: use null")),
+            };
+        }
+        (Windows::Listed, Some(kinds)) if kinds.len() == layers => (0..layers).filter(|i| kinds[*i]).collect(),
+        (Windows::Listed, Some(kinds)) => {
+            let what = format!("must name the kind of each of the {layers} layers, not of {}", kinds.len());
+            return Err(node.get("layer_types")?.fail(what));
+        }
+        (Windows::Listed, None) => {
+            let full = node.opt("max_window_layers")?.map_or(Ok(28), |n| n.size(0, u32::MAX))?;
+            (full.min(layers)..layers).collect()
+        }
+        (Windows::All | Windows::Switched, _) => (0..layers).collect(),
+    };
+    if !with.is_empty() {
+        c.insert("sliding_window".into(), json!(positions));
+        if with.len() < layers {
+            c.insert("sliding_layers".into(), json!(with));
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::{Result, WeightsError};
 use serde_json::{Map, Value, json};
 
 pub use families::{FAMILIES, Family};
+pub use rope::ROPE_SCALING;
 
 /// A foreign checkpoint in our terms.
 #[derive(Debug)]

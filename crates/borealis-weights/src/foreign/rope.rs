@@ -6,8 +6,8 @@ use crate::Result;
 use crate::json::Node;
 use serde_json::{Map, Value, json};
 
-/// Keys that a scaled rope may have beside its type.
-const SCALING: [&str; 10] = [
+/// Keys of `rope_parameters` that a scaled rope may have beside `rope_type`, in Hugging Face's words and in ours.
+pub const ROPE_SCALING: [&str; 13] = [
     "factor",
     "low_freq_factor",
     "high_freq_factor",
@@ -18,7 +18,24 @@ const SCALING: [&str; 10] = [
     "mscale_all_dim",
     "attention_factor",
     "truncate",
+    "short_factor",
+    "long_factor",
+    "max_position_embeddings",
 ];
+
+/// Values of `rope_type`, and the keys of each.
+const KINDS: [(&str, &[&str]); 6] = [
+    ("default", &[]),
+    ("linear", &["factor"]),
+    ("dynamic", &["factor"]),
+    ("llama3", &["factor", "low_freq_factor", "high_freq_factor", CONTEXT]),
+    (
+        "yarn",
+        &["factor", CONTEXT, "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "truncate"],
+    ),
+    ("longrope", &["factor", CONTEXT, "attention_factor", "short_factor"]),
+];
+const CONTEXT: &str = "original_max_position_embeddings";
 
 /// Our `rope_parameters`.
 pub(super) fn read(node: &Node<'_>, family: &Family) -> Result<Value> {
@@ -51,14 +68,15 @@ pub(super) fn read(node: &Node<'_>, family: &Family) -> Result<Value> {
     };
     let Some(kind) = kind else { return Ok(Value::Object(out)) };
     let name = kind.string()?;
-    if !["default", "linear", "llama3", "yarn"].contains(&name) {
-        return Err(unsupported(&kind, family, "use \"default\", \"linear\", \"llama3\" or \"yarn\""));
-    }
-    if name == "default" {
+    let Some((name, keys)) = KINDS.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = KINDS.iter().map(|k| k.0).collect();
+        return Err(unsupported(&kind, family, &format!("use one of {}", known.join(", "))));
+    };
+    if *name == "default" {
         return Ok(Value::Object(out));
     }
     out.insert("rope_type".into(), json!(name));
-    scaling(node, source, name, family, &mut out)?;
+    scaling(node, source, name, keys, family, &mut out)?;
     Ok(Value::Object(out))
 }
 
@@ -67,37 +85,39 @@ fn scaling(
     node: &Node<'_>,
     source: &Node<'_>,
     name: &str,
+    keys: &[&str],
     family: &Family,
     out: &mut Map<String, Value>,
 ) -> Result<()> {
     let ours = ["rope_theta", "rope_type", "type", "partial_rotary_factor"];
     for (key, n) in source.entries()? {
-        if !SCALING.contains(&key) && !ours.contains(&key) && !n.value().is_null() {
+        if !ROPE_SCALING.contains(&key) && !ours.contains(&key) && !n.value().is_null() {
             return Err(unsupported(&n, family, "an unknown field of rotary positions"));
         }
-        let wanted = match name {
-            "linear" => key == "factor",
-            "llama3" => SCALING[..4].contains(&key),
-            _ => SCALING.contains(&key) && !["low_freq_factor", "high_freq_factor"].contains(&key),
-        };
-        if wanted && !n.value().is_null() {
+        if keys.contains(&key) && !n.value().is_null() {
             out.insert(key.to_string(), n.value().clone());
         }
     }
-    if name == "linear" {
+    if name == "dynamic" {
+        let Some(reach) = node.opt("max_position_embeddings")? else {
+            return Err(node.missing("max_position_embeddings", "add the context before scaling"));
+        };
+        out.insert("max_position_embeddings".into(), json!(reach.number(1.0, 1e9)?));
+    }
+    if !keys.contains(&CONTEXT) {
         return Ok(());
     }
     // A field beside the parameters counts more, the full length is the last resort.
     let reach = node.opt("max_position_embeddings")?.map(|n| n.number(1.0, 1e9)).transpose()?;
-    let context = match node.opt("original_max_position_embeddings")? {
+    let context = match node.opt(CONTEXT)? {
         Some(n) => Some(n.number(1.0, 1e9)?),
-        None => source.opt("original_max_position_embeddings")?.map(|n| n.number(1.0, 1e9)).transpose()?.or(reach),
+        None => source.opt(CONTEXT)?.map(|n| n.number(1.0, 1e9)).transpose()?.or(reach),
     };
     let Some(context) = context else {
-        return Err(source.missing("original_max_position_embeddings", "add the context length before scaling"));
+        return Err(source.missing(CONTEXT, "add the context length before scaling"));
     };
-    out.insert("original_max_position_embeddings".into(), json!(context));
-    if name == "yarn" && !out.contains_key("factor") {
+    out.insert(CONTEXT.into(), json!(context));
+    if name != "llama3" && !out.contains_key("factor") {
         let Some(reach) = reach else { return Err(source.missing("factor", "add it")) };
         out.insert("factor".into(), json!(reach / context));
     }

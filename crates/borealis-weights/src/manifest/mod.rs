@@ -116,6 +116,8 @@ const TRANSFORMER_KEYS: &[&str] = &[
     "routed_scaling_factor",
     "router_selection_bias",
     "scoring_func",
+    "sliding_layers",
+    "sliding_window",
     "swin_norm",
     "tie_word_embeddings",
     "topk_group",
