@@ -143,10 +143,11 @@ fn dynamic_positions_end_with_the_context() {
     let mut model = load(&dynamic, &DeviceSpec::Cpu, QuantFormat::F32, 1).unwrap();
     model.allocate(256, 256).unwrap();
     let config = model.config().clone();
-    let step = |n: usize, model: &mut dyn borealis_model::Forward| {
+    let step = |n: u32, model: &mut dyn borealis_model::Forward| {
         let mut rows = Rows::new(&config);
         rows.text(n, 0, 0, &mut Dice::new(3));
         rows.batch.queries.iter_mut().for_each(|q: &mut Query| q.allowed = None);
+        rows.batch.rows.iter_mut().zip(0..).for_each(|(row, at)| row.position = [at as f32; 3]);
         model.step(&rows.batch, &mut Logits::default())
     };
     step(128, model.as_mut()).unwrap();
