@@ -6,11 +6,17 @@ usage:  python recipes/goldens_strange.py [--out tests/goldens] [name ...]
 `KEPT` are those that the repository stores: each found a mistake, or shows a feature that nothing else shows. The others are for trying.
 """
 
+import json
+import math
+import os
+import tempfile
+
 import torch
 import transformers as T
+from safetensors.torch import load_file, save_file
 
 import goldens
-from goldens import CASES, deepseek, language, record, rope
+from goldens import CASES, deepseek, draw, language, record, rope, spread
 
 CASES.clear()
 KEPT = []
@@ -191,6 +197,65 @@ def qwen3_longrope(out):
                            rope_parameters=rope(1e5, rope_type="longrope", original_max_position_embeddings=40, short_factor=[1.0, 1.1, 1.3, 1.8, 2.0, 2.5],
                                                 long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
     record(out, "qwen3_longrope", lambda: T.Qwen3ForCausalLM(config), lambda m, s: language(m, s, long=40))
+
+
+def in_blocks(size):
+    """`materialise` for checkpoints of 8-bit floats: matrices of layers are F8_E4M3 with a scale for each block of `size` rows and columns. The reference reads
+    what the scales make of them: `value * scale` in f32."""
+
+    def make(model, seed, gain, edit=None):
+        def quantised(config):
+            if edit:
+                edit(config)
+            config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": list(size)}
+
+        folder = tempfile.mkdtemp()
+        model.float().eval().save_pretrained(folder)
+        path = os.path.join(folder, "model.safetensors")
+        tensors, recipe = {}, {}
+
+        def add(name, shape, centre, scale, dtype=None):
+            recipe[name] = {"shape": shape, "centre": centre, "scale": scale} | ({"dtype": dtype} if dtype else {})
+            return draw(seed, name, shape, centre, scale)
+
+        for name, shape in sorted((k, list(v.shape)) for k, v in load_file(path).items()):
+            centre, deviation = spread(name, shape, gain)
+            if ".layers." not in name or not name.endswith("_proj.weight"):
+                tensors[name] = add(name, shape, centre, deviation * math.sqrt(12.0))
+                continue
+            codes = add(name, shape, 0.0, 400.0, "f8_e4m3").to(torch.float8_e4m3fn)
+            grid = [-(-shape[0] // size[0]), -(-shape[1] // size[1])]
+            wanted = deviation / 115.0
+            scales = add(name + "_scale_inv", grid, wanted, wanted)
+            spread_out = scales.repeat_interleave(size[0], 0)[: shape[0]].repeat_interleave(size[1], 1)[:, : shape[1]]
+            tensors[name] = codes.float() * spread_out
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata={"format": "pt"})
+        again = type(model).from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        if hasattr(again, "set_experts_implementation"):
+            again.set_experts_implementation("eager")
+        path = os.path.join(folder, "config.json")
+        with open(path) as f:
+            config = json.load(f)
+        quantised(config)
+        with open(path, "w") as f:
+            json.dump(config, f, indent=1)
+        return again, folder, recipe
+
+    return make
+
+
+@strange(kept=True)
+def deepseek_v3_fp8(out):
+    """The published type: 8-bit floats with scales of blocks that do not divide the matrices."""
+    config = deepseek(q_lora_rank=28, n_group=2, topk_group=1, rope_parameters=rope())
+    record(out, "deepseek_v3_fp8", lambda: T.DeepseekV3ForCausalLM(config), language, make=in_blocks((16, 24)), edit=old, shards=3)
+
+
+@strange()
+def qwen3_moe_fp8(out):
+    config = T.Qwen3MoeConfig(vocab_size=81, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
+                              num_key_value_heads=2, head_dim=10, num_experts=5, num_experts_per_tok=2, rope_parameters=rope())
+    record(out, "qwen3_moe_fp8", lambda: T.Qwen3MoeForCausalLM(config), language, make=in_blocks((128, 128)))
 
 
 def windowed(model, seed):

@@ -193,20 +193,45 @@ fn golden_backbones_in_other_formats() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
+/// The golden's checkpoint with another `config.json`.
+fn changed(
+    golden: &Golden,
+    change: impl Fn(&mut serde_json::Value),
+) -> (tempfile::TempDir, borealis_weights::Result<Checkpoint>) {
+    let folder = golden.folder();
+    let text = std::fs::read_to_string(golden.path.join("config.json")).expect("config.json");
+    let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    change(&mut config);
+    let path = folder.path().join("config.json");
+    std::fs::remove_file(&path).expect("a copy");
+    std::fs::write(&path, config.to_string()).expect("a file");
+    let checkpoint = Checkpoint::open(folder.path());
+    (folder, checkpoint)
+}
+
+#[test]
+fn scales_that_do_not_fit_are_refused() {
+    let Some(golden) = backbones().into_iter().find(|g| g.name.ends_with("_fp8")) else { return };
+    let refused =
+        |change: &dyn Fn(&mut serde_json::Value)| changed(&golden, change).1.expect_err("a wrong type").to_string();
+    let size = refused(&|c| c["quantization_config"]["weight_block_size"] = serde_json::json!([7, 24]));
+    assert!(size.contains("weight_scale_inv") && size.contains("must be F32 ["), "{size}");
+    let none = refused(&|c| c["quantization_config"] = serde_json::Value::Null);
+    assert!(none.contains("has type F8_E4M3"), "{none}");
+    let other = refused(&|c| c["quantization_config"]["fmt"] = "e5m2".into());
+    assert!(other.contains("quantised by fp8"), "{other}");
+}
+
 /// A wrong number of a configuration is wrong numbers of the model, never a pass.
 #[test]
 fn golden_backbones_notice_a_change() {
     for golden in backbones() {
         let Some((ids, logits, _)) = prefill(&golden) else { continue };
-        let (folder, _) = golden.checkpoint();
-        let path = folder.path().join("config.json");
-        let text = std::fs::read_to_string(golden.path.join("config.json")).expect("config.json");
-        let mut config: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let inner = if config["text_config"].is_object() { &mut config["text_config"] } else { &mut config };
-        inner["rms_norm_eps"] = serde_json::json!(0.05);
-        std::fs::remove_file(&path).expect("a copy");
-        std::fs::write(&path, config.to_string()).expect("a file");
-        let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+        let (_folder, checkpoint) = changed(&golden, |config| {
+            let inner = if config["text_config"].is_object() { &mut config["text_config"] } else { config };
+            inner["rms_norm_eps"] = serde_json::json!(0.05);
+        });
+        let checkpoint = checkpoint.expect("a checkpoint");
         let found = Sequence::new(&checkpoint, &DeviceSpec::Cpu, QuantFormat::F32).push(&golden.ids(ids).1).concat();
         let wanted = golden.floats(logits).1;
         let off = found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

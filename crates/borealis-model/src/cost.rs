@@ -40,8 +40,8 @@ impl Summary {
     /// Sizes of a checkpoint that is not loaded.
     pub fn of(c: &ModelConfig, tensors: &TensorSet) -> Self {
         let mut stored: Vec<(String, u64)> = Vec::new();
-        for (_, dtype, _, bytes) in tensors.stored() {
-            let dtype = format!("{dtype:?}").to_lowercase();
+        for (name, dtype, _, bytes) in tensors.stored() {
+            let dtype = if tensors.is_expanded(name) { "f8".into() } else { format!("{dtype:?}").to_lowercase() };
             match stored.iter_mut().find(|(d, _)| *d == dtype) {
                 Some((_, sum)) => *sum += bytes,
                 None => stored.push((dtype, bytes)),

@@ -172,6 +172,8 @@ impl<'a> Plan<'a> {
         let to = match format {
             Target::Bf16 if is_matrix(name, shape) => HostType::Bf16,
             Target::Int8 if is_matrix(name, shape) && columns.is_multiple_of(GROUP) => HostType::I8,
+            // As DeepSeek's own conversion does it: a bf16 number is as good as 8 bits and a scale.
+            Target::AsIs if set.is_expanded(name) => HostType::Bf16,
             _ => from,
         };
         let elements = shape.iter().product::<usize>() as u64;
@@ -198,7 +200,7 @@ impl<'a> Plan<'a> {
         let pieces = self.set.pieces(self.source)?;
         if self.from == self.to {
             for piece in pieces {
-                out(piece)?;
+                out(&piece)?;
             }
             return match self.set.scales(self.source)? {
                 Some((scales, _)) => out(scales),

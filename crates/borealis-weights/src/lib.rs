@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod blocks;
 mod checkpoint;
 mod component;
 mod convert;

@@ -1,5 +1,6 @@
 //! From published tensor names to canonical ones: data, used in both directions.
 
+use crate::blocks::BlockSize;
 use std::borrow::Cow;
 
 /// How a published tensor becomes (a part of) a canonical one.
@@ -40,6 +41,8 @@ pub struct NameMap {
     pub(crate) tied: bool,
     /// Layers of the transformer when further ones (for predicting several ids ahead) may follow and are not used.
     pub(crate) layers: Option<usize>,
+    /// Matrices may be 8-bit floats with a scale for each block of this size.
+    pub(crate) blocks: Option<BlockSize>,
 }
 
 /// Endings of tensors that are bookkeeping of the training or can be computed.
@@ -156,7 +159,7 @@ mod tests {
 
     #[test]
     fn names_go_both_ways() {
-        let map = NameMap { rules: RULES, experts: 4, tied: true, layers: Some(2) };
+        let map = NameMap { rules: RULES, experts: 4, tied: true, layers: Some(2), blocks: None };
         let place = |name: &'static str| map.place(name).map(|p| (p.set, p.name.into_owned(), p.piece, p.expert));
         assert_eq!(place("a.12.x.3.w3"), Some(("", "b.12.gate_up".into(), Piece::Up, 3)));
         assert_eq!(place("vq.encoder.in"), Some(("image_tokenizer", "encoder.in".into(), Piece::Whole, 0)));

@@ -1,5 +1,6 @@
 //! The tensors of one model by canonical name.
 
+use crate::blocks::{self, Blocks};
 use crate::header::Raw;
 use crate::names::{NameMap, Piece, Place};
 use crate::shards::Shards;
@@ -23,6 +24,8 @@ pub struct TensorSet {
     file: String,
     shards: Arc<Vec<Bytes>>,
     entries: BTreeMap<String, Entry>,
+    /// Parts that are expanded when they are read.
+    blocks: Arc<Blocks>,
     /// For messages in the names of the file.
     names: NameMap,
     set: &'static str,
@@ -94,7 +97,8 @@ impl TensorSet {
     }
 
     /// Tensors of another maker, renamed and stacked: the sets that the name table makes of them.
-    pub(crate) fn renamed(shards: Shards, names: &NameMap) -> Result<BTreeMap<&'static str, Self>> {
+    pub(crate) fn renamed(mut shards: Shards, names: &NameMap) -> Result<BTreeMap<&'static str, Self>> {
+        let blocks = Arc::new(blocks::join(&mut shards, names.blocks)?);
         let mut sets: BTreeMap<&'static str, Self> = BTreeMap::new();
         let mut stacks: BTreeMap<(&'static str, String), Vec<Stacked>> = BTreeMap::new();
         let mut bytes = Vec::new();
@@ -126,12 +130,12 @@ impl TensorSet {
             }
         }
         let bytes = Arc::new(bytes);
-        sets.values_mut().for_each(|s| s.shards = bytes.clone());
+        sets.values_mut().for_each(|s| (s.shards, s.blocks) = (bytes.clone(), blocks.clone()));
         Ok(sets)
     }
 
     fn empty(file: &str, set: &'static str, names: NameMap) -> Self {
-        Self { file: file.into(), shards: Arc::default(), entries: BTreeMap::new(), names, set }
+        Self { file: file.into(), shards: Arc::default(), entries: BTreeMap::new(), blocks: Arc::default(), names, set }
     }
 
     fn bad(&self, tensor: &str, problem: String) -> WeightsError {
@@ -247,21 +251,36 @@ impl TensorSet {
         let entry = self.entry(name)?;
         entry.used.store(true, Ordering::Relaxed);
         let data = match entry.parts.as_slice() {
-            [part] => Cow::Borrowed(self.part(part)),
-            parts => Cow::Owned(parts.iter().map(|p| self.part(p)).collect::<Vec<_>>().concat()),
+            [part] => self.expanded(part),
+            parts => Cow::Owned(parts.iter().map(|p| self.expanded(p)).collect::<Vec<_>>().concat()),
         };
         let scales = entry.scales.as_ref().map(|(part, group)| (self.part(part), *group));
         Ok(Tensor { dtype: entry.dtype, shape: &entry.shape, data, scales })
     }
 
-    /// The data of the tensor `name` piece by piece: of a stack that the file keeps apart, one matrix after another. Nothing is copied.
-    pub fn pieces(&self, name: &str) -> Result<impl Iterator<Item = &[u8]>> {
-        Ok(self.entry(name)?.parts.iter().map(|p| self.part(p)))
+    /// The data of the tensor `name` piece by piece: of a stack that the file keeps apart, one matrix after another. Nothing is copied but
+    /// what is expanded.
+    pub fn pieces(&self, name: &str) -> Result<impl Iterator<Item = Cow<'_, [u8]>>> {
+        Ok(self.entry(name)?.parts.iter().map(|p| self.expanded(p)))
+    }
+
+    /// Whether the file has smaller numbers than [`TensorSet::get`] gives: 8-bit floats with scales of blocks.
+    pub fn is_expanded(&self, name: &str) -> bool {
+        self.entries
+            .get(name)
+            .is_some_and(|e| e.parts.iter().any(|(shard, r)| self.blocks.contains_key(&(*shard, r.start))))
     }
 
     /// The f16 bytes of the scales of an int8 tensor, and the elements per scale.
     pub fn scales(&self, name: &str) -> Result<Option<(&[u8], usize)>> {
         Ok(self.entry(name)?.scales.as_ref().map(|(part, group)| (self.part(part), *group)))
+    }
+
+    fn expanded(&self, part: &Part) -> Cow<'_, [u8]> {
+        match self.blocks.get(&(part.0, part.1.start)) {
+            Some(scaled) => Cow::Owned(scaled.expand(self.part(part), &self.shards)),
+            None => Cow::Borrowed(self.part(part)),
+        }
     }
 
     fn part(&self, (shard, range): &Part) -> &[u8] {

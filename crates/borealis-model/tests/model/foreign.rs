@@ -92,7 +92,7 @@ fn logits(checkpoint: &Checkpoint, format: QuantFormat) -> Vec<f32> {
 
 #[test]
 fn fields_that_would_change_numbers_are_refused_by_name() {
-    let cases: [(&str, Value, &[&str]); 13] = [
+    let cases: [(&str, Value, &[&str]); 14] = [
         ("model_type", json!("mixtrall"), &["model_type", "mixtrall", "did you mean \"mixtral\""]),
         ("model_type", json!("mimi"), &["tokenizer alone"]),
         ("hidden_act", json!("gelu"), &["hidden_act is \"gelu\"", "not supported for family mixtral"]),
@@ -113,7 +113,8 @@ fn fields_that_would_change_numbers_are_refused_by_name() {
             &["rope_scaling.type", "proportional", "longrope"],
         ),
         ("partial_rotary_factor", json!(0.5), &["partial_rotary_factor is 0.5"]),
-        ("quantization_config", json!({"quant_method": "fp8"}), &["quantization_config", "fp8"]),
+        ("quantization_config", json!({"quant_method": "awq"}), &["quantization_config", "quantised by awq", "bf16"]),
+        ("quantization_config", json!({"quant_method": "fp8"}), &["quantization_config.weight_block_size is missing"]),
         ("logit_softcapping", json!(30.0), &["logit_softcapping is 30", "unknown field of a mixtral checkpoint"]),
         ("num_experts_per_tok", json!(9), &["num_experts_per_tok is 9"]),
         ("hidden_size", json!("wide"), &["hidden_size is \"wide\"", "integer"]),

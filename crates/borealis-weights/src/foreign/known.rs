@@ -3,6 +3,7 @@
 use super::families::Family;
 use super::unsupported;
 use crate::Result;
+use crate::blocks::BlockSize;
 use crate::json::Node;
 use serde_json::Value;
 
@@ -133,15 +134,27 @@ pub(super) fn check(node: &Node<'_>, family: &Family) -> Result<()> {
             )));
         }
     }
-    if let Some(n) = node.opt("quantization_config")? {
-        let method = n.opt("quant_method")?.and_then(|m| m.value().as_str().map(String::from));
-        let what = format!(
-            "weights quantised by {} are not read, use the plain bf16 checkpoint",
-            method.as_deref().unwrap_or("another program")
-        );
+    Ok(())
+}
+
+/// The blocks of matrices that are 8-bit floats; `None` when no matrix is. Refuses weights that are quantised in another way.
+pub(super) fn quantised(node: &Node<'_>, family: &Family) -> Result<Option<BlockSize>> {
+    let Some(n) = node.opt("quantization_config")? else { return Ok(None) };
+    let method = n.opt("quant_method")?.and_then(|m| m.value().as_str()).unwrap_or("another program");
+    let number = n.opt("fmt")?.map_or(Ok("e4m3"), |f| f.string())?;
+    if method != "fp8" || number != "e4m3" {
+        let what = format!("weights quantised by {method} are not read, use the plain bf16 checkpoint");
         return Err(unsupported(&n, family, &what));
     }
-    Ok(())
+    let Some(size) = n.opt("weight_block_size")? else {
+        return Err(n.missing("weight_block_size", "such as [128, 128]"));
+    };
+    match size.list(2)?[..] {
+        [ref rows, ref columns] => {
+            Ok(Some(BlockSize { rows: rows.size(1, 1 << 16)?, columns: columns.size(1, 1 << 16)? }))
+        }
+        _ => Err(size.fail("must be two numbers: rows and columns of a block")),
+    }
 }
 
 #[cfg(test)]

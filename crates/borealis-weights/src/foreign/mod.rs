@@ -66,6 +66,7 @@ pub(crate) fn translate(source: &Source<'_>) -> Result<Translation> {
         experts: config.get("num_experts").and_then(Value::as_u64).unwrap_or(0) as usize,
         tied,
         layers: layers.filter(|_| node.opt("num_nextn_predict_layers").is_ok_and(|n| n.is_some())),
+        blocks: known::quantised(&root, family)?,
     };
     Ok(Translation { config: Value::Object(config), generation: generation(source.generation)?, sets, names })
 }
