@@ -258,6 +258,62 @@ def qwen3_moe_fp8(out):
     record(out, "qwen3_moe_fp8", lambda: T.Qwen3MoeForCausalLM(config), language, make=in_blocks((128, 128)))
 
 
+@strange(kept=True)
+def lumina(out):
+    """Lumina-mGPT: Chameleon with another layout of pictures (size tokens, ends of rows), guidance 4 on raw logits, no prompt in the unconditional branch. The `bos_token_id` is that
+    of `<pad>`, as published."""
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<racm3:break>", "<eoss>", "<reserved08706>", "<image>"]
+    names += ["IMGIMG" + "".join(chr(ord("A") + int(c)) for c in str(i)) + "Z" for i in range(30)]
+    names += ["Generate", "an", "image", "of", "8x12", "according", "to", "the", "following", "prompt:"]
+    names += [f"<reserved{n:05d}>" for n in range(8799, 8808)] + [f"t{i}" for i in range(20)]
+    v = {name: i for i, name in enumerate(names)}
+    vq = T.ChameleonVQVAEConfig(embed_dim=8, num_embeddings=30, latent_channels=6, resolution=16, base_channels=32, channel_multiplier=[1, 1], num_res_blocks=1,
+                                attn_resolutions=None)
+    config = T.ChameleonConfig(vocab_size=len(v), hidden_size=48, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
+                               max_position_embeddings=256, vq_config=vq.to_dict(), vocabulary_map=v, rope_parameters=rope(), bos_token_id=1, eos_token_id=2)
+
+    def edit(c):
+        old(c)
+        c["architectures"], c["dropout"], c["z_loss_weight"], c["mask_image_logits"] = ["ChameleonXLLMXForConditionalGeneration"], 0.05, 1e-5, False
+
+    def run(model, seed):
+        raw = []
+        hook = model.lm_head.register_forward_hook(lambda m, i, o: raw.append(o.clone()))
+
+        def logits(ids):
+            raw.clear()
+            model(input_ids=torch.tensor([ids]), use_cache=False)
+            return raw[-1][0]
+
+        pixels = goldens.picture(seed, 1, 3, 16, 16)
+        encoded = model.model.vqmodel.encode(pixels)
+        words = [v["t3"], v["t11"], v["t3"]]
+        prompt = [v["<s>"]] + [v[w] for w in names[38:48]] + words + [v["<reserved08706>"]]
+        rows, columns = 6, 4
+        block = [v["<racm3:break>"], v[f"<reserved{8800 + rows // 2:05d}>"], v[f"<reserved{8800 + columns // 2:05d}>"]]
+        drawn, least = [], 1e9
+        for place in range(rows * (columns + 1) - 1):
+            if place % (columns + 1) == columns:
+                drawn.append(v["<reserved08799>"])
+                continue
+            c, u = logits(prompt + block + drawn)[-1], logits(block + drawn)[-1]
+            scores = (u + 4.0 * (c - u))[8:38]
+            best = scores.topk(2)
+            least = min(least, float(best.values[0] - best.values[1]))
+            drawn.append(8 + int(best.indices[0]))
+        ids = prompt + block + drawn
+        whole = logits(ids)
+        o = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+        t = {"pixels": pixels, "vq.latents": encoded.last_hidden_state, "vq.codes": encoded.image_tokens, "input_ids_expanded": torch.tensor([ids]), "logits_raw": whole[None],
+             "gen.input_ids": torch.tensor([prompt + block]), "gen.image_ids": torch.tensor([[i for i in drawn if 8 <= i < 38]]), "gen.words": torch.tensor([words])}
+        t |= {f"hidden.{i}": h for i, h in enumerate(o.hidden_states)}
+        t["generated_ids"], _, other = goldens.greedy(model, torch.tensor([ids]), 6, pad_token_id=1)
+        hook.remove()
+        return t, min(least, other)
+
+    record(out, "lumina", lambda: T.ChameleonForConditionalGeneration(config), run, gain=1.2, edit=edit)
+
+
 def windowed(model, seed):
     """Prompt and text are longer than the window."""
     return language(model, seed, prompt=12, new=10, long=40)

@@ -148,15 +148,41 @@ fn chameleon(golden: &mut Golden, device: &DeviceSpec, decoder: Option<&Path>) -
     let bare = engine(copy.path(), device).submit(request.clone()).map(|_| ()).expect_err("no decoder").to_string();
     assert!(bare.contains("image_decoder/"), "{bare}");
     let Some(decoder) = decoder else { return Vec::new() };
-    let folder = copy.path().join("image_decoder");
-    std::fs::create_dir(&folder).expect("a folder");
-    for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(decoder.join(file), folder.join(file)).expect("a copy");
-    }
+    with_decoder(copy.path(), decoder);
     let out = run(&engine(copy.path(), device), request);
     let (_, wanted) = golden.ids("gen.image_ids");
     let right = out.ids.starts_with(&wanted) && out.picture.is_some();
     if right { Vec::new() } else { vec![format!("{}: gen.image_ids: {:?}, wanted {wanted:?}", golden.name, out.ids)] }
+}
+
+/// Chameleon's model with pictures of any size: size tokens before the rows, an id after each, guidance on raw logits, an unconditional branch without a prompt.
+fn lumina(golden: &mut Golden, device: &DeviceSpec, decoder: Option<&Path>) -> Vec<String> {
+    let json = std::fs::read(golden.path.join("config.json")).expect("config.json");
+    let config: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let names = config["vocabulary_map"].as_object().expect("names");
+    let names: Vec<(&str, u32)> =
+        names.iter().map(|(n, id)| (n.as_str(), id.as_u64().expect("an id") as u32)).collect();
+    let copy = worded(golden, names.len(), &names);
+    let Some(decoder) = decoder else { return Vec::new() };
+    with_decoder(copy.path(), decoder);
+    let (_, words) = golden.ids("gen.words");
+    let word = |id: &u32| names.iter().find(|n| n.1 == *id).expect("a word").0;
+    let mut request = greedy(&words.iter().map(word).collect::<Vec<_>>().join(" "), OutputKind::Image);
+    let size = names.iter().find_map(|n| n.0.split_once('x')?.0.parse().ok().zip(n.0.split_once('x')?.1.parse().ok()));
+    request.output.size = size;
+    let out = run(&engine(copy.path(), device), request);
+    let (_, wanted) = golden.ids("gen.image_ids");
+    let picture = out.picture.expect("a picture");
+    let right = out.ids == wanted && size == Some((picture.width, picture.height));
+    if right { Vec::new() } else { vec![format!("{}: gen.image_ids: {:?}, wanted {wanted:?}", golden.name, out.ids)] }
+}
+
+fn with_decoder(folder: &Path, decoder: &Path) {
+    let folder = folder.join("image_decoder");
+    std::fs::create_dir(&folder).expect("a folder");
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(decoder.join(file), folder.join(file)).expect("a copy");
+    }
 }
 
 /// Greedy text goes on as the reference's, until an id that ends it.
@@ -184,6 +210,9 @@ fn golden_generate() {
             let found = match golden.model_type.as_str() {
                 "emu3" if draws => emu3(&mut golden, &device),
                 "janus" if draws => janus(&mut golden, &device),
+                "chameleon" if golden.has("gen.words") => {
+                    lumina(&mut golden, &device, decoder.as_ref().map(tempfile::TempDir::path))
+                }
                 "chameleon" if draws => chameleon(&mut golden, &device, decoder.as_ref().map(tempfile::TempDir::path)),
                 _ if golden.has("input_ids") && golden.has("generated_logits") => text(&mut golden, &device),
                 _ => continue,

@@ -15,8 +15,8 @@ use crate::prompt::{PromptRows, text_row};
 pub(super) enum Item {
     /// An id.
     Id(u32),
-    /// Row so many of the given picture, as the vision tower sees it.
-    Seen(usize),
+    /// Of the given picture so many, row so many as the vision tower sees it.
+    Seen(usize, usize),
 }
 
 /// A given picture, as the family reads it.
@@ -34,7 +34,9 @@ pub(super) struct Composer<'a> {
     pub block: Option<Block>,
     /// Rows and columns of the picture that is drawn.
     pub size: (usize, usize),
-    pub given: Option<&'a Given>,
+    /// Pixels of a place, along each side.
+    pub factor: usize,
+    pub given: &'a [Given],
 }
 
 impl Composer<'_> {
@@ -47,6 +49,9 @@ impl Composer<'_> {
                 Piece::Text(fixed) => text.push_str(fixed),
                 Piece::Words => text.push_str(words),
                 Piece::Size => text.push_str(&format!("{}*{}", self.size.0, self.size.1)),
+                Piece::Pixels => text.push_str(&format!("{}x{}", self.size.1 * self.factor, self.size.0 * self.factor)),
+                Piece::Rows(none) => self.count(*none, self.size.0, &mut text, &mut out)?,
+                Piece::Columns(none) => self.count(*none, self.size.1, &mut text, &mut out)?,
                 Piece::Whole => {
                     let ids = self.core.tokenizers.text()?.encode_whole(words)?;
                     out.extend(ids.into_iter().map(Item::Id));
@@ -57,7 +62,7 @@ impl Composer<'_> {
                 }
                 Piece::Picture => {
                     self.flush(&mut text, &mut out)?;
-                    self.picture(&mut out)?;
+                    self.pictures(&mut out)?;
                 }
             }
         }
@@ -81,6 +86,16 @@ impl Composer<'_> {
         }
     }
 
+    /// The token that stands for a number of rows or columns.
+    fn count(&self, none: usize, side: usize, text: &mut String, out: &mut Vec<Item>) -> Result<()> {
+        self.flush(text, out)?;
+        let units = side / self.block.map_or(1, |b| b.unit);
+        let token = format!("<reserved{:05}>", none + units);
+        let id = self.core.tokenizers.text()?.token(&token);
+        out.push(Item::Id(id.ok_or_else(|| self.absent(&format!("token {token}")))?));
+        Ok(())
+    }
+
     /// Words to ids; words that stand side by side are cut together.
     fn flush(&self, text: &mut String, out: &mut Vec<Item>) -> Result<()> {
         if !text.is_empty() {
@@ -91,17 +106,21 @@ impl Composer<'_> {
         Ok(())
     }
 
-    /// The given picture's block; nothing when none is given.
-    fn picture(&self, out: &mut Vec<Item>) -> Result<()> {
-        let (Some(given), Some(block)) = (self.given, &self.block) else { return Ok(()) };
+    /// The given pictures' blocks.
+    fn pictures(&self, out: &mut Vec<Item>) -> Result<()> {
+        self.given.iter().enumerate().try_for_each(|(number, given)| self.picture(number, given, out))
+    }
+
+    fn picture(&self, number: usize, given: &Given, out: &mut Vec<Item>) -> Result<()> {
+        let Some(block) = &self.block else { return Ok(()) };
         let size = match given {
             Given::Ids(picture) => (picture.rows, picture.columns),
             Given::Rows(_) => self.size,
         };
-        let inner = Composer { size, given: None, ..*self };
+        let inner = Composer { size, given: &[], ..*self };
         out.extend(inner.items(block.before, "")?);
         match given {
-            Given::Rows(rows) => out.extend((0..rows.places()).map(Item::Seen)),
+            Given::Rows(rows) => out.extend((0..rows.places()).map(|row| Item::Seen(number, row))),
             Given::Ids(picture) => {
                 let end =
                     block.row_end.map(|(piece, place)| Ok::<_, EngineError>((self.id(piece)?, place))).transpose()?;
@@ -123,8 +142,9 @@ impl Composer<'_> {
         let mut out = PromptRows { next: items.len() as f32, ..PromptRows::default() };
         for (at, item) in items.iter().enumerate() {
             let sees = Span { prefix: (0, at as u32 + 1), recent: (0, 0) };
-            let row = match (item, self.given) {
-                (Item::Seen(k), Some(Given::Rows(rows))) => {
+            let given = if let Item::Seen(number, _) = item { self.given.get(*number) } else { None };
+            let row = match (item, given) {
+                (Item::Seen(_, k), Some(Given::Rows(rows))) => {
                     let features = Some(out.features.len());
                     out.features.extend_from_slice(&rows.data[k * rows.channels..(k + 1) * rows.channels]);
                     let position = [at as f32; 3];
@@ -142,7 +162,7 @@ impl Composer<'_> {
                 }
                 (Item::Id(id), _) => text_row(layout, *id, at as f32, at as u32, sees, &mut out.codes),
                 // Rows of a picture are composed only when there are some.
-                (Item::Seen(_), _) => continue,
+                (Item::Seen(..), _) => continue,
             };
             out.rows.push(row);
             out.cuts.push(at + 1);

@@ -30,6 +30,8 @@ use crate::validate;
 
 /// Most places along a side of a picture that is drawn.
 const MAX_SIDE: usize = 512;
+/// Most pictures that a drawing starts from, as Emu3.5's authors allow it.
+const MOST_PICTURES: usize = 3;
 /// Bytes of a picture decoder's maps for each pixel of its output, about.
 const DECODER_BYTES: u64 = 4 << 10;
 
@@ -91,29 +93,30 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    fn composer<'b>(&'b self, size: (usize, usize), given: Option<&'b Given>) -> Composer<'b> {
-        Composer { core: self.core, block: self.recipe.block, size, given }
+    fn composer<'b>(&'b self, size: (usize, usize), given: &'b [Given]) -> Composer<'b> {
+        let factor = self.core.tokenizers.pictures().map_or(1, |p| p.factor());
+        Composer { core: self.core, block: self.recipe.block, size, factor, given }
     }
 
     /// A picture: the prompt, the block's beginning, then its ids row by row. What follows the last row changes no pixel and is not computed.
     fn draw(&self) -> Result<Asked> {
+        let from_pictures = !matches!(self.request.conditioning, Conditioning::Text);
         let (Some(draw), Some(block)) = (self.recipe.draw, self.recipe.block) else {
             return Err(unsupported(self.core, "draws no pictures", "ask for text"));
         };
-        if !matches!(self.request.conditioning, Conditioning::Text) {
-            return Err(unsupported(
-                self.core,
-                "cannot start from a given picture",
-                "leave it out, or ask for text about it",
-            ));
-        }
+        let draw = if from_pictures { self.recipe.edit } else { Some(draw) };
+        let Some(draw) = draw else {
+            let remedy = "leave it out, or ask for text about it";
+            return Err(unsupported(self.core, "cannot start from a given picture", remedy));
+        };
         let pictures = self.core.tokenizers.pictures()?;
         if !pictures.can_decode() {
             let remedy = "put the decoder beside it as image_decoder/ (see weights.md)";
             return Err(unsupported(self.core, "has no decoder for pictures", remedy));
         }
-        let size = self.size(pictures)?;
-        let composer = self.composer(size, None);
+        let given = self.given(draw.prompt, MOST_PICTURES)?;
+        let size = self.size(pictures, block.unit, given.first())?;
+        let composer = self.composer(size, &given);
         let whole = |prompt: &[recipe::Piece], words: &str| -> Result<Vec<Item>> {
             let mut items = composer.items(prompt, words)?;
             items.extend(composer.items(block.before, words)?);
@@ -163,9 +166,9 @@ impl Asker<'_> {
 
     /// Text after the prompt, up to one of the ids that end it.
     fn write(&self, max_tokens: usize) -> Result<Asked> {
-        let given = self.given()?;
-        let rows = given.as_ref().map_or(0, |g| if let Given::Rows(rows) = g { rows.places().isqrt() } else { 0 });
-        let composer = self.composer((rows, rows), given.as_ref());
+        let given = self.given(self.recipe.write, 1)?;
+        let rows = given.first().map_or(0, |g| if let Given::Rows(rows) = g { rows.places().isqrt() } else { 0 });
+        let composer = self.composer((rows, rows), &given);
         let mut branches = vec![composer.items(self.recipe.write, &self.request.prompt)?];
         let first = self.last_id(&mut branches)?;
         let manifest = &self.core.manifest;
@@ -186,24 +189,31 @@ impl Asker<'_> {
         })
     }
 
-    /// The picture that the request brings, as the family reads it.
-    fn given(&self) -> Result<Option<Given>> {
-        let media: &Media = match &self.request.conditioning {
-            Conditioning::Text => return Ok(None),
-            Conditioning::Image(media) => media,
-            Conditioning::References(list) if list.len() == 1 => &list[0],
-            _ => return Err(unsupported(self.core, "reads one picture", "give one picture, or none")),
+    /// The pictures that the request brings, at most `most`, as the family reads them in `prompt`.
+    fn given(&self, prompt: &[recipe::Piece], most: usize) -> Result<Vec<Given>> {
+        let media: &[Media] = match &self.request.conditioning {
+            Conditioning::Text => return Ok(Vec::new()),
+            Conditioning::Image(media) => std::slice::from_ref(media),
+            Conditioning::References(list) => list,
+            _ => return Err(unsupported(self.core, "reads no clips", "give a picture, or none")),
         };
-        if !self.recipe.write.contains(&recipe::Piece::Picture) {
+        if !prompt.contains(&recipe::Piece::Picture) {
             return Err(unsupported(self.core, "reads no pictures", "leave it out"));
         }
+        if media.len() > most {
+            let what = format!("reads {most} picture{} at most", if most == 1 { "" } else { "s" });
+            return Err(unsupported(self.core, &what, "give fewer"));
+        }
         let pictures = self.core.tokenizers.pictures()?;
-        let picture =
-            read_image(media.source(), &limits()).map_err(|source| EngineError::Input { field: "image", source })?;
-        Ok(Some(match pictures.tower() {
-            Some(_) => Given::Rows(pictures.look(&picture)?),
-            None => Given::Ids(pictures.encode(&picture)?),
-        }))
+        let read = |media: &Media| -> Result<Given> {
+            let picture = read_image(media.source(), &limits())
+                .map_err(|source| EngineError::Input { field: "image", source })?;
+            Ok(match pictures.tower() {
+                Some(_) => Given::Rows(pictures.look(&picture)?),
+                None => Given::Ids(pictures.encode(&picture)?),
+            })
+        };
+        media.iter().map(read).collect()
     }
 
     /// Takes the last id off every branch: it is the first row of the tail, and the same for all.
@@ -218,10 +228,15 @@ impl Asker<'_> {
         }
     }
 
-    /// Rows and columns of the picture: the family's own, or those of the asked ratio whose area is that of a square with the resolution's lines.
-    fn size(&self, pictures: &Pictures) -> Result<(usize, usize)> {
+    /// Rows and columns of the picture, multiples of `unit`: the family's own, or those of the asked ratio (else that of a given picture) whose area is that of
+    /// a square with the resolution's lines.
+    fn size(&self, pictures: &Pictures, unit: usize, given: Option<&Given>) -> Result<(usize, usize)> {
         let output = &self.request.output;
-        let aspect = output.aspect_ratio.as_deref().unwrap_or("1:1");
+        let own = match given {
+            Some(Given::Ids(picture)) => format!("{}:{}", picture.columns, picture.rows),
+            _ => "1:1".into(),
+        };
+        let aspect = output.aspect_ratio.as_deref().unwrap_or(&own);
         if let Some(side) = pictures.side() {
             if aspect != "1:1" || output.size.is_some_and(|(w, h)| w != h || w as usize != side * pictures.factor()) {
                 let pixels = side * pictures.factor();
@@ -235,9 +250,9 @@ impl Asker<'_> {
         let (w, h) = aspect.split_once(':').ok_or_else(unknown)?;
         let part = |s: &str| s.parse::<u32>().ok().filter(|v| (1..=1000).contains(v)).ok_or_else(unknown);
         let (w, h) = (f64::from(part(w)?), f64::from(part(h)?));
-        let factor = pictures.factor() as f64;
+        let factor = (pictures.factor() * unit) as f64;
         // As the references do it: ties to even.
-        let places = |pixels: f64| (pixels / factor).round_ties_even().max(1.0) as usize;
+        let places = |pixels: f64| unit * (pixels / factor).round_ties_even().max(1.0) as usize;
         let (rows, columns) = match output.size {
             Some((width, height)) => (places(height.into()), places(width.into())),
             None => {

@@ -15,7 +15,13 @@ pub(crate) enum Piece {
     Whole,
     /// Rows and columns of the picture, `h*w`.
     Size,
-    /// The given picture: its block of ids, or the rows of the vision tower.
+    /// Width and height of the picture in pixels, `WxH`.
+    Pixels,
+    /// The token that says how many units of rows the picture has; its name has this number for none.
+    Rows(usize),
+    /// The same for columns.
+    Columns(usize),
+    /// The given pictures: their blocks of ids, or the rows of the vision tower.
     Picture,
 }
 
@@ -26,6 +32,8 @@ pub(crate) struct Block {
     /// Stands after every row, or only between rows.
     pub row_end: Option<(Piece, RowEnd)>,
     pub after: &'static [Piece],
+    /// Rows and columns are multiples of this.
+    pub unit: usize,
 }
 
 /// Where the end of a row stands.
@@ -65,6 +73,8 @@ pub(crate) struct Recipe {
     pub family: &'static str,
     pub block: Option<Block>,
     pub draw: Option<Draw>,
+    /// How a picture is asked for that starts from given ones.
+    pub edit: Option<Draw>,
     /// How text is asked for; a [`Piece::Picture`] in it is left out when no picture is given.
     pub write: &'static [Piece],
     /// Picture ids can be drawn as text, as the reference leaves it.
@@ -78,6 +88,8 @@ const EMU_BEFORE: &[Piece] =
 const EMU_BOS: Piece = Piece::Id("<bos>", "<|extra_203|>");
 /// Beginning of an answer.
 const EMU_ANSWER: Piece = Piece::Id("", "<|extra_100|>");
+/// End of a turn.
+const LUMINA_END: Piece = Piece::Id("<sep>", "<reserved08706>");
 /// What the authors' examples of Emu3-Gen lead away from.
 const EMU3_NEGATIVE: &str = "lowres, bad anatomy, bad hands, text, error, missing fingers, extra digit, fewer digits, cropped, worst quality, low quality, \
 normal quality, jpeg artifacts, signature, watermark, username, blurry.";
@@ -89,15 +101,16 @@ const fn sampling(temperature: f32, top_k: usize, top_p: f32) -> SamplingSpec {
 }
 
 /// Text checkpoints: the user's words, as the tokenizer frames them.
-const PLAIN: Recipe = Recipe { family: "", block: None, draw: None, write: &[Piece::Whole], mixed: true };
+const PLAIN: Recipe = Recipe { family: "", block: None, draw: None, edit: None, write: &[Piece::Whole], mixed: true };
 
-const RECIPES: [Recipe; 4] = [
+const RECIPES: [Recipe; 5] = [
     Recipe {
         family: "emu3",
         block: Some(Block {
             before: EMU_BEFORE,
             row_end: Some((EMU_END, RowEnd::All)),
             after: &[Piece::Id("<eof>", "<|extra_201|>"), Piece::Id("<eoi>", "<|image end|>")],
+            unit: 1,
         }),
         draw: Some(Draw {
             prompt: &[EMU_BOS, Piece::Words],
@@ -105,6 +118,7 @@ const RECIPES: [Recipe; 4] = [
             guidance: 3.0,
             sampling: sampling(1.0, 2048, 1.0),
         }),
+        edit: None,
         write: &[
             EMU_BOS,
             Piece::Text("You are a helpful assistant. USER: "),
@@ -120,6 +134,7 @@ const RECIPES: [Recipe; 4] = [
             before: EMU_BEFORE,
             row_end: Some((EMU_END, RowEnd::Between)),
             after: &[Piece::Id("<eoi>", "<|image end|>")],
+            unit: 1,
         }),
         draw: Some(Draw {
             prompt: &[
@@ -135,6 +150,25 @@ const RECIPES: [Recipe; 4] = [
                 EMU_ANSWER,
             ]),
             guidance: 5.0,
+            sampling: sampling(1.0, 5120, 1.0),
+        }),
+        edit: Some(Draw {
+            prompt: &[
+                EMU_BOS,
+                Piece::Text("You are a helpful assistant for x2i task. USER: "),
+                Piece::Picture,
+                Piece::Words,
+                Piece::Text(" ASSISTANT: "),
+                EMU_ANSWER,
+            ],
+            without: Without::Prompt(&[
+                EMU_BOS,
+                Piece::Text("You are a helpful assistant. USER: "),
+                Piece::Picture,
+                Piece::Text(" ASSISTANT: "),
+                EMU_ANSWER,
+            ]),
+            guidance: 3.0,
             sampling: sampling(1.0, 5120, 1.0),
         }),
         write: &[
@@ -153,6 +187,7 @@ const RECIPES: [Recipe; 4] = [
             before: &[Piece::Id("<boi>", "<racm3:break>")],
             row_end: None,
             after: &[Piece::Id("<eoi>", "<eoss>")],
+            unit: 1,
         }),
         draw: Some(Draw {
             prompt: &[BOS, Piece::Words],
@@ -160,7 +195,34 @@ const RECIPES: [Recipe; 4] = [
             guidance: 3.0,
             sampling: sampling(0.7, 0, 0.9),
         }),
+        edit: None,
         write: &[BOS, Piece::Picture, Piece::Words, Piece::Id("<sep>", "<reserved08706>")],
+        mixed: false,
+    },
+    // Chameleon's ids, pictures of any size in units of two rows and two columns; the unconditional branch begins with the picture.
+    Recipe {
+        family: "lumina-mgpt",
+        block: Some(Block {
+            before: &[Piece::Id("<boi>", "<racm3:break>"), Piece::Rows(8800), Piece::Columns(8800)],
+            row_end: Some((Piece::Id("", "<reserved08799>"), RowEnd::All)),
+            after: &[Piece::Id("<eoi>", "<eoss>")],
+            unit: 2,
+        }),
+        draw: Some(Draw {
+            prompt: &[
+                BOS,
+                Piece::Text("Generate an image of "),
+                Piece::Pixels,
+                Piece::Text(" according to the following prompt:\n"),
+                Piece::Words,
+                LUMINA_END,
+            ],
+            without: Without::Prompt(&[]),
+            guidance: 4.0,
+            sampling: sampling(1.0, 2000, 1.0),
+        }),
+        edit: None,
+        write: &[BOS, Piece::Words, LUMINA_END],
         mixed: false,
     },
     Recipe {
@@ -169,6 +231,7 @@ const RECIPES: [Recipe; 4] = [
             before: &[Piece::Id("<boi>", "<begin_of_image>")],
             row_end: None,
             after: &[Piece::Id("<eoi>", "<end_of_image>")],
+            unit: 1,
         }),
         draw: Some(Draw {
             prompt: &[BOS, Piece::Text("<|User|>: "), Piece::Words, Piece::Text("\n\n<|Assistant|>:")],
@@ -176,6 +239,7 @@ const RECIPES: [Recipe; 4] = [
             guidance: 5.0,
             sampling: sampling(1.0, 0, 1.0),
         }),
+        edit: None,
         write: &[
             BOS,
             Piece::Text(JANUS_SYSTEM),

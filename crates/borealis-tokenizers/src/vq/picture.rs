@@ -17,6 +17,8 @@ const MAX_SIDE: u32 = 1 << 14;
 enum Fit {
     /// Sides are multiples of `factor`, the area lies between two bounds, the ratio is kept as well as these allow.
     Area { factor: usize, least: usize, most: usize },
+    /// The area is `area`, the ratio is kept, sides are rounded to multiples of `factor` (Emu3.5).
+    Exact { factor: usize, area: usize },
     /// The shorter side becomes `edge`, then the middle of `crop` x `crop` is cut out.
     Crop { edge: usize, crop: usize },
     /// The longer side becomes `side`, the shorter one at least `least`; what is missing to a square is filled with one colour.
@@ -53,7 +55,8 @@ impl PictureRule {
             _ => (Resample::Bicubic, 1.0 / 255.0, half, half),
         };
         let fit = match family {
-            VqFamily::Emu3 | VqFamily::Ibq | VqFamily::Taming => Fit::Area {
+            VqFamily::Ibq => Fit::Exact { factor, area: area(&node, "max_pixels", 1024 * 1024)? },
+            VqFamily::Emu3 | VqFamily::Taming => Fit::Area {
                 factor: size(&node, "spatial_factor", factor)?,
                 least: area(&node, "min_pixels", 512 * 512)?,
                 most: area(&node, "max_pixels", 1024 * 1024)?,
@@ -106,6 +109,10 @@ impl PictureRule {
                 let to = in_area(from, factor, least, most);
                 (resize(&rgb.data, from, to, self.kernel), to)
             }
+            Some(Fit::Exact { factor, area }) => {
+                let to = of_area(from, factor, area);
+                (resize(&rgb.data, from, to, self.kernel), to)
+            }
             Some(Fit::Crop { edge, crop }) => {
                 let to = (from.0 * edge / short, from.1 * edge / short);
                 let bytes = resize(&rgb.data, from, to, self.kernel);
@@ -154,6 +161,15 @@ fn in_area((width, height): (usize, usize), factor: usize, least: usize, most: u
         return (side(w), side(h));
     }
     (nw, nh)
+}
+
+/// The `smart_resize` of Emu3.5: the height follows from the area, the width from the height; both rounded (halves up) to multiples of `factor`.
+fn of_area((width, height): (usize, usize), factor: usize, area: usize) -> (usize, usize) {
+    let ratio = width as f64 / height as f64;
+    let height = (area as f64 / ratio).sqrt() as usize;
+    let width = (height as f64 * ratio) as usize;
+    let near = |side: usize| ((side + factor / 2) / factor * factor).max(factor);
+    (near(width), near(height))
 }
 
 /// The middle `side` x `side` of a picture of size `from`; black where it is smaller.
@@ -226,6 +242,18 @@ mod tests {
             ((7, 900), 8, 262144, 1048576, (48, 5808)),
         ] {
             assert_eq!(in_area(from, factor, least, most), wanted, "{from:?}");
+        }
+    }
+
+    #[test]
+    fn exact_areas() {
+        for (from, wanted) in [
+            ((512, 512), (1024, 1024)),
+            ((1920, 1080), (1360, 768)),
+            ((100, 300), (592, 1776)),
+            ((640, 480), (1184, 880)),
+        ] {
+            assert_eq!(of_area(from, 16, 1024 * 1024), wanted, "{from:?}");
         }
     }
 

@@ -73,6 +73,8 @@ impl Pictures {
         let (config, factor) = (vq.config(), vq.config().spatial_factor());
         let side = match config.family {
             VqFamily::Emu3 | VqFamily::Ibq | VqFamily::Taming => None,
+            // Chameleon's tokenizer, with pictures of any size.
+            VqFamily::Chameleon if manifest.family.as_deref() == Some("lumina-mgpt") => None,
             VqFamily::Chameleon | VqFamily::Janus => config.side.map(|pixels| pixels / factor),
         };
         let rule = PictureRule::new(config.family, factor, checkpoint.file("preprocessor_config.json").ok())?;

@@ -81,6 +81,7 @@ const INERT: &[&str] = &[
     "aux_loss_alpha",
     "chunk_size_feed_forward",
     "do_sample",
+    "dropout",
     "dtype",
     "ep_size",
     "finetuning_task",
@@ -90,6 +91,7 @@ const INERT: &[&str] = &[
     "is_decoder",
     "is_encoder_decoder",
     "label2id",
+    "mask_image_logits",
     "model_max_length",
     "name_or_path",
     "num_mtp_layers",
@@ -114,6 +116,7 @@ const INERT: &[&str] = &[
     "use_cache",
     "vision_config",
     "vq_config",
+    "z_loss_weight",
 ];
 
 /// Refuses fields that nobody here knows, unless their value says that they are off.

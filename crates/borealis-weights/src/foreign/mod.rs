@@ -57,7 +57,7 @@ pub(crate) fn translate(source: &Source<'_>) -> Result<Translation> {
     let mut sets = Vec::new();
     for (key, folder) in [("vq_config", "image_tokenizer"), ("vision_config", "vision_tower")] {
         if let Some(n) = root.opt(key)? {
-            sets.push((folder, n.value().clone()));
+            sets.push((folder, set_config(&root, family, key, n.value())));
         }
     }
     let layers = config["num_hidden_layers"].as_u64().map(|n| n as usize);
@@ -69,6 +69,24 @@ pub(crate) fn translate(source: &Source<'_>) -> Result<Translation> {
         blocks: known::quantised(&root, family)?,
     };
     Ok(Translation { config: Value::Object(config), generation: generation(source.generation)?, sets, names })
+}
+
+/// The configuration of another set: `vq_config` with the kind of tokenizer that the family has, and Janus's number of places, which follows from its tower.
+fn set_config(root: &Node<'_>, family: &Family, key: &str, value: &Value) -> Value {
+    let mut value = value.clone();
+    let Some(fields) = value.as_object_mut().filter(|_| key == "vq_config") else { return value };
+    fields.entry("model_type").or_insert_with(|| json!(format!("{}_vqgan", family.name)));
+    let tower = root.value().get("vision_config");
+    let size = |key: &str, default: u64| match tower.and_then(|t| t.get(key)) {
+        None => Some(default),
+        Some(n) => n.as_u64(),
+    };
+    if let (Some(pixels), Some(patch)) = (size("image_size", 384), size("patch_size", 16).filter(|n| *n > 0))
+        && tower.is_some()
+    {
+        fields.insert("num_patches".into(), json!(pixels / patch));
+    }
+    value
 }
 
 /// Whether the head is the embedding table: the outer configuration counts.

@@ -25,7 +25,13 @@ const TOKENS: [(&str, &[(&str, &str)]); 2] = [
     ),
     (
         "chameleon",
-        &[("<boi>", "<racm3:break>"), ("<eoi>", "<eoss>"), ("<sep>", "<reserved08706>"), ("<image>", "<image>")],
+        &[
+            ("<bos>", "<s>"),
+            ("<boi>", "<racm3:break>"),
+            ("<eoi>", "<eoss>"),
+            ("<sep>", "<reserved08706>"),
+            ("<image>", "<image>"),
+        ],
     ),
 ];
 /// How the names of picture tokens begin.
@@ -64,6 +70,11 @@ pub(super) fn add(
         if c["qk_norm"] != json!(false) {
             name = "emu3.5";
         }
+    }
+    let made_by = |n: Node<'_>| n.value().to_string().contains("ChameleonXLLMX");
+    if family.name == "chameleon" && root.opt("architectures")?.is_some_and(made_by) {
+        // The same model with a layout of pictures of its own.
+        name = "lumina-mgpt";
     }
     if family.name == "janus" && (source.has)("model.generation_embeddings.weight") {
         let (codes, tables) = janus(root, node, family)?;
@@ -104,6 +115,17 @@ fn controls(
             found.entry(name).or_insert(json!(id));
         }
     };
+    let tokens = TOKENS.iter().find(|(f, _)| *f == family.name).map_or(&[][..], |(_, t)| t);
+    let mut named = Vec::new();
+    if let Some(map) = root.opt("vocabulary_map")? {
+        for (name, token) in tokens {
+            if let Some(n) = map.opt(token)? {
+                named.push((*name, n.u32(0, vocab - 1)?));
+            }
+        }
+    }
+    // Chameleon's published bos_token_id is that of its <pad>.
+    named.iter().filter(|(name, _)| *name == "<bos>").for_each(|(name, id)| add(name, *id));
     // Chat models name further ends of a text in generation_config.json alone.
     let generation = generation.map(|value| Node::root("generation_config.json", value));
     for (name, key) in FIELDS {
@@ -119,14 +141,7 @@ fn controls(
             add(&numbered(name, i), id);
         }
     }
-    let tokens = TOKENS.iter().find(|(f, _)| *f == family.name).map_or(&[][..], |(_, t)| t);
-    if let Some(map) = root.opt("vocabulary_map")? {
-        for (name, token) in tokens {
-            if let Some(n) = map.opt(token)? {
-                add(name, n.u32(0, vocab - 1)?);
-            }
-        }
-    }
+    named.iter().for_each(|(name, id)| add(name, *id));
     Ok(found)
 }
 
