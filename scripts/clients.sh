@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The real clients against the real server: xai-sdk, requests and openai (Python), ai, @ai-sdk/xai and openai (Node), the examples; and kill -9 at
-# random moments. The clients come from their registries into target/clients; where those cannot be reached, one line says what is skipped.
+# The real clients against the real server: xai-sdk, requests and openai (Python), ai, @ai-sdk/xai and openai (Node), the examples, a receiver of
+# webhooks, generated requests; kill -9 at random moments; two thousand slow connections. The clients come from their registries into target/clients; where those cannot be reached, one line says what is skipped.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
@@ -31,10 +31,13 @@ for victim in worker api; do
     python3 tests/clients/kill.py "$victim" "$rounds"
 done
 
+say "two thousand slow clients"
+python3 tests/clients/slow.py
+
 say "clients"
 suites=()
 if python_clients; then
-    suites+=(tests/clients/test_{protos,rest,xai_sdk,openai}.py examples/*.py)
+    suites+=(tests/clients/test_{protos,rest,xai_sdk,openai,webhooks,document}.py examples/*.py)
 else
     echo "skipped: the Python clients cannot be installed (see $scratch/venv.log, $scratch/pip.log)"
 fi

@@ -49,7 +49,8 @@ function waiting(item) {
   const bar = h("progress", { max: 100, "aria-label": "Progress" });
   const text = h("span", { class: "progress-text" });
   parts.progress = { bar, text };
-  const live = item.stream_url;
+  const streams = item.stream_urls ?? [];
+  const live = streams[variant] ?? item.stream_url;
   const video = live && h("video", {
     class: "coming", src: api.local(live), playsinline: true, controls: true, "aria-label": "The clip so far",
     onloadeddata: () => video.classList.remove("coming"),
@@ -58,6 +59,8 @@ function waiting(item) {
   return [
     // The sky stays until there is a first frame to see.
     frame(item, h("div", { class: "sky working", "aria-hidden": "true" }), video, live && h("span", { class: "badge live" }, "Live")),
+    // Numbers, not small players: a browser keeps few lines open to one server.
+    chooser(item, streams.map((_, index) => h("span", { class: "number" }, String(index + 1)))),
     h("div", { class: "progress-row" }, bar, text, button("Cancel", "stop", () => act(() => lib.remove(item)), { class: "quiet" })),
     caption(item),
   ];
@@ -88,11 +91,17 @@ function picture(item, output, name) {
 }
 
 function variants(item) {
-  if (item.outputs.length < 2) return null;
-  const strip = h("div", { class: "variants", role: "radiogroup", "aria-label": "Variants" });
-  item.outputs.forEach((output, index) => {
+  return chooser(item, item.outputs.map((output) => {
     const src = api.local(output.url);
-    const small = kindOf(item) === "image" ? h("img", { src, alt: "" }) : h("video", { src, muted: true, preload: "metadata", "aria-hidden": "true" });
+    return kindOf(item) === "image" ? h("img", { src, alt: "" }) : h("video", { src, muted: true, preload: "metadata", "aria-hidden": "true" });
+  }));
+}
+
+/** One of several variants to look at, each with a face. */
+function chooser(item, faces) {
+  if (faces.length < 2) return null;
+  const strip = h("div", { class: "variants", role: "radiogroup", "aria-label": "Variants" });
+  faces.forEach((small, index) => {
     strip.append(h("label", {}, h("input", {
       type: "radio", name: "variant", checked: index === variant, "aria-label": `Variant ${index + 1}`,
       onchange: () => {

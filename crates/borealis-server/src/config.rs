@@ -21,6 +21,8 @@ pub struct ServerConfig {
     pub address: SocketAddr,
     /// Folder of database, results and secrets.
     pub data: PathBuf,
+    /// Bucket that results are kept in, `s3://BUCKET/FOLDER`; `None`: in the data folder.
+    pub store: Option<String>,
     /// Address that clients see, without a slash at the end; `None`: where it listens.
     pub public_url: Option<String>,
     /// Let everybody in; refused on addresses that other machines can reach.
@@ -147,6 +149,7 @@ impl ServerConfig {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data: data.into(),
+            store: None,
             public_url: None,
             no_auth: false,
             worker: None,
@@ -181,6 +184,9 @@ impl ServerConfig {
                 format!("\"{url}\" is no base address"),
                 "give one such as https://media.example.org",
             );
+        }
+        if let Some(place) = &self.store {
+            crate::blobs::check_place(place)?;
         }
         if self.checkpoints.is_empty() {
             return bad("--model", "there is no model".into(), "give one");

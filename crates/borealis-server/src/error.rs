@@ -43,8 +43,10 @@ pub enum ServerError {
         "the database cannot be brought up to date: {0}: use the newer program that wrote it, or another --data folder"
     )]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    /// The folder of results refused something.
-    #[error("the folder of results failed: {0}: check the data folder and the disk")]
+    /// The store of results refused something.
+    #[error(
+        "the store of results failed: {0}: check the data folder and its disk, or the bucket that --store names and its keys"
+    )]
     Blobs(#[from] object_store::Error),
     /// The model could not be loaded, or a job could not be made.
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! URLs that clients name: fetched, or posted to, without becoming a door into the network that the server stands in.
+//! URLs that clients name: fetched, or sent to, without becoming a door into the network that the server stands in.
 //!
 //! One parsed [`Url`] is checked and used. Names are resolved by a resolver of ours that drops every address that is not public, at the moment of the
 //! connection, so that a name cannot change between check and use; literal addresses, which no resolver sees, are checked before. No redirects, no proxies of
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, RequestBuilder, Response, redirect};
 use url::{Host, Url};
 
 use crate::config::FetchPolicy;
@@ -21,11 +21,12 @@ const MAX_URL: usize = 8 << 10;
 /// Most bytes of a picture and of a clip.
 const MAX_IMAGE: usize = 10 << 20;
 const MAX_VIDEO: usize = 50 << 20;
-/// Time for a picture, for a clip and for the answer to a post.
+/// Time for a picture, for a clip, for the answer to a post, and for a clip that is sent.
 const IMAGE_TIME: Duration = Duration::from_secs(5);
 const VIDEO_TIME: Duration = Duration::from_secs(30);
 const POST_TIME: Duration = Duration::from_secs(15);
-/// Time to connect, and between two pieces of an answer.
+const PUT_TIME: Duration = Duration::from_secs(120);
+/// Time to connect.
 const STEP: Duration = Duration::from_secs(5);
 
 /// Fetches and posts by the operator's policy.
@@ -34,7 +35,7 @@ pub struct Fetcher {
     client: OnceLock<Result<Client, String>>,
 }
 
-/// The answer to a post.
+/// The answer to what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Posted {
     /// HTTP status.
@@ -80,7 +81,7 @@ impl Fetcher {
         Ok((mime, body(answer, limit).await?))
     }
 
-    /// Posts a JSON body.
+    /// Posts a body with those headers.
     ///
     /// # Errors
     /// A URL that the policy refuses, a server that does not answer.
@@ -90,11 +91,20 @@ impl Fetcher {
         headers: Vec<(&'static str, String)>,
         body: Vec<u8>,
     ) -> Result<Posted, ApiError> {
-        let url = self.parse(url)?;
-        let mut request = self.client()?.post(url).timeout(POST_TIME).body(body);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
+        let request = self.client()?.post(self.parse(url)?).timeout(POST_TIME).body(body);
+        Self::send(headers.into_iter().fold(request, |request, (name, value)| request.header(name, value))).await
+    }
+
+    /// Puts a file at a URL.
+    ///
+    /// # Errors
+    /// As [`Fetcher::post`].
+    pub async fn put(&self, url: &str, mime: &str, body: Bytes) -> Result<Posted, ApiError> {
+        let request = self.client()?.put(self.parse(url)?).timeout(PUT_TIME);
+        Self::send(request.header(http::header::CONTENT_TYPE, mime).body(body)).await
+    }
+
+    async fn send(request: RequestBuilder) -> Result<Posted, ApiError> {
         let answer = request.send().await.map_err(|e| unfetched(&e))?;
         let retry_after = answer.headers().get(http::header::RETRY_AFTER);
         let retry_after = retry_after.and_then(|v| v.to_str().ok()?.trim().parse().ok());
@@ -147,7 +157,6 @@ impl Fetcher {
                 .no_proxy()
                 .redirect(redirect::Policy::none())
                 .connect_timeout(STEP)
-                .read_timeout(STEP)
                 .pool_max_idle_per_host(0)
                 .dns_resolver(Arc::new(resolver))
                 .build()

@@ -72,7 +72,7 @@ pub async fn serve(
     });
     let stop = stopped;
     raise_file_limit();
-    let listener = listen::bind(config.address).await?;
+    let listener = listen::bind(config.address)?;
     let address =
         listener.local_addr().map_err(|source| ServerError::System { what: "asking for the address", source })?;
     let service = service::Service::open(config, address).await?;
@@ -85,6 +85,7 @@ pub async fn serve(
         tasks.spawn(supervise::worker(service.clone(), program, stop.clone()));
     }
     tasks.spawn(supervise::clock(service.clone(), stop.clone()));
+    tasks.spawn(supervise::media(service.clone(), stop.clone()));
     tasks.spawn(webhooks::run(service.clone(), stop.clone()));
     started(&Started { url: service.base_url(), first_key });
     let (most, grace) = (service.config().max_connections, service.config().grace);

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Sleep, sleep, timeout};
 use tower::ServiceExt;
@@ -31,12 +31,22 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: usize = 1024;
 /// Requests that one HTTP/2 connection may have open.
 const STREAMS: u32 = 128;
+/// Connections that may wait to be accepted. Those beyond it would seem open to their clients and never be served; the system may allow fewer.
+const BACKLOG: u32 = 4096;
 /// What an HTTP/2 connection starts with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Binds the address.
-pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|source| ServerError::Listen { address: address.to_string(), source })
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A server that was killed a moment ago does not keep its address.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source| ServerError::Listen { address: address.to_string(), source })
 }
 
 /// Serves connections until `stop` is true; then lets what is open finish for at most `grace`.

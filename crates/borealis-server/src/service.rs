@@ -8,7 +8,8 @@
 //! job(&Account, &str) -> Job              wait(&Account, &str, Duration) -> Job     (the job as it is when the time is over)
 //! cancel(&Account, &str) -> Job           delete(&Account, &str) -> ()              (delete cancels, too)
 //! list(&Account, &JobFilter) -> Page<Job>
-//! read_asset(&AssetRef) -> Bytes          last frame: frame(&Account, &AssetRef, FrameAt) -> AssetRef   (a PNG)
+//! read_asset(&AssetRef) -> Bytes          last frame: frame(&Account, &AssetRef, FrameAt) -> AssetRef   (a PNG; frame_bytes: not stored)
+//! adopt(&Account, &AssetRef) -> AssetRef  the same bytes for another job
 //! signed_url(&AssetRef, expires_at_ms: Option<i64>) -> String          output_url(&Job, n: usize) -> String  (also of a running job: live with ?stream=1)
 //! models() -> &[ModelInfo]                resolve_model(Option<&str>, JobKind) -> Result<&ModelInfo, ApiError>   (not async)
 //! put_file(&Account, filename, purpose, Bytes, expires_after: Option<i64>) -> StoredFile
@@ -22,11 +23,12 @@
 //! ```
 
 mod admit;
+mod discard;
 mod guard;
 mod inputs;
 mod library;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,6 +74,8 @@ struct Inner {
     moderation: Moderation,
     metrics: Arc<Metrics>,
     jobs: Mutex<(u64, HashMap<JobId, Arc<Job>>)>,
+    /// Hashes of bytes that somebody has given up; see [`Service::discard`].
+    discarded: Mutex<HashSet<String>>,
     anybody: Account,
 }
 
@@ -88,8 +92,10 @@ impl Service {
             acls: vec!["*".into()],
             created_at: now_ms(),
         };
+        let blobs = Blobs::open(&config.data, config.store.as_deref())?;
+        blobs.check().await?;
         let inner = Inner {
-            blobs: Blobs::open(&config.data)?,
+            blobs,
             secret: Secret::open(&config.data)?,
             keys: Keys::default(),
             models: models::all(&config.checkpoints),
@@ -99,6 +105,7 @@ impl Service {
             moderation: crate::moderate::open(&config.moderation)?,
             metrics: Arc::default(),
             jobs: Mutex::default(),
+            discarded: Mutex::default(),
             address,
             store,
             anybody,
@@ -154,6 +161,10 @@ impl Service {
 
     pub(crate) fn secret(&self) -> &Secret {
         &self.inner.secret
+    }
+
+    pub(crate) fn media(&self) -> &MediaReader {
+        &self.inner.media
     }
 
     pub(crate) fn fetcher(&self) -> &Fetcher {
@@ -252,10 +263,10 @@ impl Service {
 
     /// Cancels a job if it has not ended, and removes it with its results.
     pub async fn delete(&self, account: &Account, id: &str) -> Result<(), ApiError> {
-        match self.inner.store.delete(&account.id, id).await? {
-            true => Ok(()),
-            false => Err(ApiError::not_found("there is no such request: check its id")),
-        }
+        let missing = || ApiError::not_found("there is no such request: check its id");
+        let hashes = self.inner.store.delete(&account.id, id).await?.ok_or_else(missing)?;
+        self.discard(hashes).await;
+        Ok(())
     }
 
     /// All bytes of an asset.

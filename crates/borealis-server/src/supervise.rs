@@ -83,20 +83,29 @@ async fn bury(service: &Service, id: &str) {
     }
 }
 
-/// Leases every second, expiry every ten, blobs every ten minutes.
+/// One look at how well media processes are locked.
+pub(crate) async fn media(service: Service, mut stop: watch::Receiver<bool>) {
+    tokio::select! {
+        () = service.media().check() => {}
+        () = asked(&mut stop) => {}
+    }
+}
+
+/// Leases every second, expiry and what was deleted every ten, forgotten blobs every ten minutes.
 pub(crate) async fn clock(service: Service, mut stop: watch::Receiver<bool>) {
     let mut tick = 0_u64;
     while !*stop.borrow() {
         if let Err(error) = service.store().reap().await {
             tracing::warn!(%error, "leases could not be looked at");
         }
-        if tick.is_multiple_of(10)
-            && let Err(error) = service.store().expire().await
-        {
-            tracing::warn!(%error, "what has expired could not be removed");
+        if tick.is_multiple_of(10) {
+            match service.store().expire().await {
+                Ok(hashes) => service.discard(hashes).await,
+                Err(error) => tracing::warn!(%error, "what has expired could not be removed"),
+            }
         }
         if tick.is_multiple_of(600)
-            && let Err(error) = sweep(&service).await
+            && let Err(error) = service.sweep_forgotten().await
         {
             tracing::warn!(%error, "results that nobody needs could not be removed");
         }
@@ -106,14 +115,4 @@ pub(crate) async fn clock(service: Service, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => {}
         }
     }
-}
-
-/// Removes bytes that no asset and no file has.
-async fn sweep(service: &Service) -> crate::Result<()> {
-    for hash in service.blobs().old().await? {
-        if !service.store().is_needed(&hash).await? {
-            service.blobs().remove(&hash).await?;
-        }
-    }
-    Ok(())
 }

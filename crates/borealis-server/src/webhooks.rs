@@ -1,4 +1,4 @@
-//! Webhooks: Standard Webhooks 1.0. What is owed lies in the outbox since its job has ended; it is sent at least once.
+//! Webhooks (Standard Webhooks 1.0) and uploads. What is owed lies in the outbox since its job has ended; it is sent at least once.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::error::ApiError;
+use crate::fetch::Posted;
 use crate::secrets;
 use crate::service::Service;
-use crate::store::{Delivery, now_ms};
+use crate::store::{Delivery, Owed, now_ms};
 use crate::types::{Dialect, Job, JobState};
 
 /// Seconds before each try after the first; then it is given up.
@@ -67,8 +68,26 @@ enum Tried {
 
 async fn attempt(service: &Service, delivery: &Delivery) -> Result<Tried, ApiError> {
     let Some(job) = service.store().any_job(&delivery.job).await? else { return Ok(Tried::Unwanted) };
+    let posted = match delivery.what {
+        Owed::Webhook => tell(service, delivery, &job).await?,
+        Owed::Upload => {
+            // It may have expired, or have been deleted, before its receiver was reached.
+            let Some(output) = job.outputs.first() else { return Ok(Tried::Unwanted) };
+            let bytes = service.read_asset(&output.asset).await?;
+            service.fetcher().put(&delivery.url, &output.asset.mime, bytes).await?
+        }
+    };
+    Ok(match posted.status {
+        200..=299 => Tried::Sent,
+        410 => Tried::Unwanted,
+        _ => Tried::Failed { retry_after: posted.retry_after },
+    })
+}
+
+/// Posts the news of a job, signed.
+async fn tell(service: &Service, delivery: &Delivery, job: &Job) -> Result<Posted, ApiError> {
     let now = now_ms() / 1000;
-    let body = body(service, &job).await?.to_string().into_bytes();
+    let body = body(service, job).await?.to_string().into_bytes();
     let signature =
         secrets::webhook_signature(&service.secret().webhook_key(&delivery.account), &delivery.id, now, &body);
     let headers = vec![
@@ -77,12 +96,7 @@ async fn attempt(service: &Service, delivery: &Delivery) -> Result<Tried, ApiErr
         ("webhook-timestamp", now.to_string()),
         ("webhook-signature", signature),
     ];
-    let posted = service.fetcher().post(&delivery.url, headers, body).await?;
-    Ok(match posted.status {
-        200..=299 => Tried::Sent,
-        410 => Tried::Unwanted,
-        _ => Tried::Failed { retry_after: posted.retry_after },
-    })
+    service.fetcher().post(&delivery.url, headers, body).await
 }
 
 async fn again(service: &Service, delivery: &Delivery, retry_after: Option<u64>) -> crate::Result<()> {

@@ -85,6 +85,9 @@ pub struct SharedArgs {
     /// Folder of jobs, keys and results [default: borealis in the user's data folder]
     #[arg(long, value_name = "DIR", env = "BOREALIS_DATA", hide_env_values = true)]
     pub data: Option<PathBuf>,
+    /// Bucket for results instead of the data folder: s3://BUCKET/FOLDER, with the keys in AWS_... variables (builds with --features s3)
+    #[arg(long, value_name = "URL", env = "BOREALIS_STORE", hide_env_values = true)]
+    store: Option<String>,
     /// Hours that results are kept
     #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8760))]
     keep: u32,
@@ -170,6 +173,7 @@ pub fn run_worker(args: WorkerArgs) -> Result<()> {
     let config = WorkerConfig {
         id: args.id,
         engine: args.machine.engine(),
+        store: args.shared.store.clone(),
         slots: usize::from(args.shared.jobs),
         retention: args.shared.retention(),
         moderation: args.shared.moderation(),
@@ -211,6 +215,7 @@ impl Args {
             worker: process(self.worker_args(&data)?),
             media: process(vec!["media".into()]),
             checkpoints: self.checkpoints()?,
+            store: self.shared.store.clone(),
             fetch: self.fetch,
             moderation: self.shared.moderation(),
             prices: self.limits.prices()?,
@@ -236,6 +241,9 @@ impl Args {
         add("--keep", shared.keep.to_string());
         add("--jobs", shared.jobs.to_string());
         add("--device", device(&machine.device).into());
+        if let Some(store) = &shared.store {
+            add("--store", store.clone());
+        }
         if let Some(policy) = &shared.policy {
             add("--policy", text(policy)?);
         }

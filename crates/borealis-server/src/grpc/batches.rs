@@ -71,6 +71,7 @@ impl BatchMgmt for Service {
         }
         // Before inputs are fetched: is there such a batch?
         self.batch(&account, &message.batch_id).await?;
+        self.may_start(&account, count)?;
         let mut lines = Vec::with_capacity(count);
         for request in message.batch_requests {
             lines.push(line(self, &account, request).await);

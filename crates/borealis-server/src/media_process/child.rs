@@ -11,13 +11,15 @@ use borealis_media::{
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Head, Task, wire};
+use super::{Head, Task, seal, wire};
 use crate::config::MAX_UPLOAD_BODY;
 
 /// Memory of the process.
 const MEMORY: u64 = 512 << 20;
-/// CPU seconds for a picture or a frame; a clip is encoded anew and gets six times as many.
+/// CPU seconds for a picture or a frame: decoding one takes well under a second.
 const CPU_SECONDS: u64 = 10;
+/// CPU seconds for a clip: up to 30 seconds of 720p are decoded, scaled and encoded anew, each in about half a second.
+const CLIP_CPU_SECONDS: u64 = 60;
 /// Longest side of a picture that comes out.
 const SIDE: u32 = 2048;
 /// Lines and rate of a clip that comes out.
@@ -29,7 +31,8 @@ const SECONDS: f64 = 30.5;
 
 /// `borealis media`: one task from standard input, one answer to standard output.
 pub fn run() -> io::Result<()> {
-    confine(CPU_SECONDS * 6)?;
+    seal::seal();
+    confine(CLIP_CPU_SECONDS)?;
     let mut message = Vec::new();
     io::stdin().lock().take(MAX_UPLOAD_BODY + (1 << 20)).read_to_end(&mut message)?;
     let (task, bytes): (Task, Bytes) = wire::split(message.into())?;
@@ -63,6 +66,7 @@ fn confine(cpu: u64) -> io::Result<()> {
 pub(super) fn perform(task: Task, bytes: &[u8]) -> (Head, Bytes) {
     let source = Source::Bytes { name: "input", data: bytes };
     let done = match task {
+        Task::Check => Ok((Head { open: seal::open_doors(), ..Head::default() }, Bytes::new())),
         Task::Picture => picture(source),
         Task::Clip => clip(source, usize::MAX),
         Task::Cut { frames } => clip(source, frames as usize),
@@ -77,6 +81,7 @@ pub(super) fn perform(task: Task, bytes: &[u8]) -> (Head, Bytes) {
 /// What a client reads when the process did not answer.
 pub(super) fn refusal(task: Task) -> Head {
     let refused = match task {
+        Task::Check => "the process cannot check itself: see the server's log",
         Task::Picture => "the picture cannot be read: give a PNG, JPEG or WebP file",
         Task::Clip | Task::Cut { .. } | Task::Frame { .. } => {
             "the clip cannot be read: give an MP4 file of at most 30 seconds"
@@ -163,7 +168,7 @@ fn clip(source: Source<'_>, most: usize) -> Done {
         writer.push_audio(&samples[..end])?;
     }
     let written = writer.finish()?;
-    Ok((Head { width, height, seconds: written.seconds, refused: None }, sink.take().into()))
+    Ok((Head { width, height, seconds: written.seconds, ..Head::default() }, sink.take().into()))
 }
 
 /// At most 720 lines of the shorter side and 1280 pixels of the longer, both even and at least 16.

@@ -1,9 +1,10 @@
 //! Media of strangers are decoded in a process of their own: `borealis media` reads one job from its standard input, writes one answer, and ends.
 //!
-//! What comes out is ours: a PNG, or an MP4 at 24 frames per second, that our own code has written. The process has no more memory, time and files
-//! than it needs; whatever happens in it, and whatever a decoder says, the client reads one of a few sentences of ours.
+//! What comes out is ours: a PNG, or an MP4 at 24 frames per second, that our own code has written. The process has no more memory and time than it
+//! needs, no files, no network and no programs; whatever happens in it, and whatever a decoder says, the client reads one of a few sentences of ours.
 
 mod child;
+mod seal;
 mod wire;
 
 use std::process::Stdio;
@@ -32,6 +33,8 @@ const WALL: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub(crate) enum Task {
+    /// Nothing but a look at its own locks.
+    Check,
     /// A picture as a PNG of at most 2048 pixels a side.
     Picture,
     /// A clip as an MP4 at 24 frames per second, of at most 720 lines.
@@ -73,6 +76,9 @@ struct Head {
     height: u32,
     #[serde(default)]
     seconds: f64,
+    /// [`Task::Check`]: what can be reached that should not be.
+    #[serde(default)]
+    open: Vec<String>,
 }
 
 /// Starts media processes, a few at a time.
@@ -86,6 +92,21 @@ impl MediaReader {
     /// `None` reads in this process, without limits: for tests.
     pub fn new(program: Option<ProcessSpec>) -> Self {
         Self { program: program.map(Arc::new), room: Arc::new(Semaphore::new(PROCESSES)) }
+    }
+
+    /// Starts one process to see whether they work and are locked, and tells the log.
+    pub async fn check(&self) {
+        let Some(program) = &self.program else { return };
+        match tokio::time::timeout(WALL, ask(program, Task::Check, &Bytes::new())).await {
+            Ok(Ok((Head { refused: None, open, .. }, _))) if open.is_empty() => {
+                tracing::info!("media of clients are read in processes without files, network and programs");
+            }
+            Ok(Ok((Head { refused: None, open, .. }, _))) => {
+                let open = open.join(", ");
+                tracing::warn!(%open, "media processes are limited in memory and time alone: this system has no Landlock or no seccomp");
+            }
+            _ => tracing::error!("media processes do not work here: pictures and clips of clients will be refused"),
+        }
     }
 
     /// Does a task. `field` is for the message.

@@ -51,11 +51,13 @@ async fn create(State(service): State<Service>, Caller(account): Caller, payload
 
 /// A batch of the lines of a file.
 pub(crate) async fn of_file(service: &Service, account: &Account, name: &str, file: &str) -> Result<Batch, ApiError> {
+    let name = if name.trim().is_empty() { "batch" } else { name };
     if name.chars().count() > MAX_NAME {
         return Err(ApiError::invalid("name", format!("it is too long: use at most {MAX_NAME} characters")));
     }
     let (_, bytes) = service.read_file(account, file).await?;
     let lines = parse(&bytes)?;
+    service.may_start(account, lines.len())?;
     let batch = service.create_batch(account, name, Some(file)).await?;
     let mut translated = Vec::with_capacity(lines.len());
     for line in lines {

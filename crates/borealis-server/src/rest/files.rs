@@ -1,9 +1,8 @@
 //! The Files API: what clients upload, and results that `storage_options` kept.
 
-use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use super::body::{Payload, whole};
 use super::translate::{MAX_LIFE, MIN_PUBLIC, within};
 use super::{Answer, Caller, Params, time};
 use crate::service::{ApiError, Service, StoredFile};
+use crate::urls;
 
 /// Longest purpose, characters.
 const MAX_NAME: usize = 255;
@@ -90,14 +90,13 @@ async fn content(
     State(service): State<Service>,
     Caller(account): Caller,
     Path(id): Path<String>,
+    method: Method,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let (file, bytes) = service.read_file(&account, &id).await?;
-    let headers = [
-        (header::CONTENT_TYPE, file.mime),
-        (header::CONTENT_DISPOSITION, "attachment".into()),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
-    ];
-    Ok((headers, Body::from(bytes)).into_response())
+    let file = service.file(&account, &id).await?;
+    let mut response = urls::blob(&service, &file.sha256, &file.mime, &method, &headers).await;
+    response.headers_mut().insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    Ok(response)
 }
 
 /// `POST /v1/files/{id}/public-url`; the body may be empty.

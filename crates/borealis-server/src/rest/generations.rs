@@ -124,9 +124,7 @@ async fn object(service: &Service, account: &Account, job: &Job) -> Result<Value
         "usage": images::usage(job),
         "request": request(&job.spec),
     });
-    if job.state == JobState::Running && !job.spec.kind.is_still() {
-        body["stream_url"] = videos::stream_url(service, job).into();
-    }
+    videos::show_live(service, job, &mut body);
     Ok(body)
 }
 

@@ -1,9 +1,8 @@
 //! OpenAI's videos: create, retrieve, content, list, delete, remix, edits, extensions. Pictures share xAI's routes.
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,6 +15,7 @@ use super::{Caller, Params, plain_id, time, videos};
 use crate::service::{
     Account, ApiError, Dialect, FrameAt, Idempotency, Job, JobFilter, JobKind, JobState, MediaKind, Service, Spec,
 };
+use crate::urls;
 
 type Answer = Result<Json<Value>, OpenAiError>;
 
@@ -153,12 +153,14 @@ pub(super) async fn retrieve(service: &Service, account: &Account, id: &str) -> 
     Ok(([("openai-poll-after-ms", POLL_MS)], body).into_response())
 }
 
-/// `GET /v1/videos/{id}/content?variant=video|thumbnail`: the bytes.
+/// `GET /v1/videos/{id}/content?variant=video|thumbnail`: the bytes, with Range and HEAD as under a signed address.
 pub(super) async fn content(
     State(service): State<Service>,
     Caller(account): Caller,
     Path(id): Path<String>,
     params: Params,
+    method: Method,
+    headers: HeaderMap,
 ) -> Result<Response, OpenAiError> {
     let job = videos::clip(&service, &account, &id).await?;
     if let Some(error) = errors::job_error(&job, "video") {
@@ -169,13 +171,10 @@ pub(super) async fn content(
         return Err(ApiError::not_found(message).into());
     };
     let kind = params.text("variant").map(str::to_string);
-    let asset = match one_of("variant", kind, &["video", "thumbnail"])?.as_deref() {
-        Some("thumbnail") => service.frame(&account, &output.asset, FrameAt::Second(0.0)).await?,
-        _ => output.asset.clone(),
-    };
-    let bytes = service.read_asset(&asset).await?;
-    let headers = [(header::CONTENT_TYPE, asset.mime), (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into())];
-    Ok((headers, Body::from(bytes)).into_response())
+    if one_of("variant", kind, &["video", "thumbnail"])?.as_deref() == Some("thumbnail") {
+        return Ok(videos::png(service.frame_bytes(&output.asset, FrameAt::Second(0.0)).await?, &job.id));
+    }
+    Ok(urls::blob(&service, &output.asset.sha256, &output.asset.mime, &method, &headers).await)
 }
 
 /// `GET /v1/videos?limit&after&order`.

@@ -122,8 +122,7 @@ fn schemas() -> Value {
     let found: Vec<(String, RefOr<utoipa::openapi::Schema>)> = all![
         requests::ImageRequest,
         requests::VideoRequest,
-        requests::VideoEditRequest,
-        requests::VideoExtensionRequest,
+        requests::ClipRequest,
         requests::LocalRequest,
         openai::CreateVideoRequest,
         tasks::TaskRequest,
@@ -139,7 +138,7 @@ fn schemas() -> Value {
     let mut schemas = serde_json::to_value(components).unwrap_or_default()["schemas"].take();
     // Every generation takes the fields of `LocalRequest`.
     let local = schemas["LocalRequest"]["properties"].as_object().cloned().unwrap_or_default();
-    for name in ["ImageRequest", "VideoRequest", "VideoEditRequest", "VideoExtensionRequest"] {
+    for name in ["ImageRequest", "VideoRequest", "ClipRequest"] {
         if let Some(properties) = schemas[name]["properties"].as_object_mut() {
             properties.extend(local.clone());
         }
@@ -177,14 +176,25 @@ fn operation(route: &Route) -> Value {
     let in_path = route.path.contains("{id}").then(|| place("id", "path"));
     let parameters: Vec<_> = in_path.into_iter().chain(route.query.iter().map(|name| place(name, "query"))).collect();
     let error = |text: &str| json!({"description": text, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}}});
-    let kind = if route.answer.starts_with('{') { "application/json" } else { route.answer };
+    let kinds = if route.answer.starts_with('{') { "application/json" } else { route.answer };
+    let content: Map<String, Value> = kinds.split(", ").map(|kind| (kind.into(), json!({}))).collect();
     let mut responses = json!({
-        route.status.to_string(): {"description": route.answer, "content": {kind: {}}},
+        route.status.to_string(): {"description": route.answer, "content": content},
         "400": error("A value that makes no sense, or a prompt that is not made"),
         "401": error("No key, or a wrong one"),
+        "402": error("No credits left, where the operator has set prices; 403 or 429 by configuration"),
+        "403": error("The key may not do this"),
         "404": error("No such thing, or somebody else's"),
+        "409": error("The same Idempotency-Key or name for something else, or the job was cancelled"),
+        "413": error("Too many bytes"),
         "429": error("Too many requests: see Retry-After"),
+        "503": error("Not now: see Retry-After"),
+        "507": error("The server's disk is full"),
     });
+    if route.path.ends_with("/content") {
+        responses["206"] = json!({"description": "A part of the bytes", "content": responses["200"]["content"]});
+        responses["416"] = json!({"description": "The part is outside of the file"});
+    }
     if route.path == "/videos/{id}" && route.method == "get" {
         responses["202"] = json!({"description": "{status: pending, progress}", "content": {"application/json": {}}});
     }

@@ -87,9 +87,8 @@ pub(crate) struct VideoRequest {
     pub generate_audio: Option<bool>,
     /// Keep the result in the Files API.
     pub storage_options: Option<StorageRequest>,
-    /// Not supported: refused.
-    #[schema(value_type = Option<Object>)]
-    pub output: Option<Value>,
+    /// Where the clip is put when it is done, besides its URL.
+    pub output: Option<OutputRequest>,
     /// Your name of your user.
     pub user: Option<String>,
     /// Variants, 1 to 4 (ours: xAI makes one).
@@ -98,42 +97,19 @@ pub(crate) struct VideoRequest {
     pub n: Option<i128>,
 }
 
-/// Changes a clip; length, ratio and size stay.
+/// Changes a clip (its length, ratio and size stay), or continues it (the result is the clip and its continuation).
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct VideoEditRequest {
-    /// What changes.
+pub(crate) struct ClipRequest {
+    /// What changes, or what happens next.
     pub prompt: String,
-    /// The clip, at most 8.7 seconds.
+    /// The clip: at most 8.7 seconds to be changed, 2 to 30 seconds to be continued.
     #[schema(value_type = MediaRequest)]
     pub video: Media,
-    /// `grok-imagine-video` when it is not given.
-    pub model: Option<String>,
-    /// Keep the result in the Files API.
-    pub storage_options: Option<StorageRequest>,
-    /// Not supported: refused.
-    #[schema(value_type = Option<Object>)]
-    pub output: Option<Value>,
-    /// Your name of your user.
-    pub user: Option<String>,
-    /// Variants, 1 to 4 (ours: xAI makes one).
-    #[serde(default, deserialize_with = "whole")]
-    #[schema(value_type = Option<i32>, minimum = 1, maximum = 4, default = 1)]
-    pub n: Option<i128>,
-}
-
-/// Continues a clip; the result is the clip and its continuation.
-#[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct VideoExtensionRequest {
-    /// What happens next.
-    pub prompt: String,
-    /// The clip, 2 to 30 seconds.
-    #[schema(value_type = MediaRequest)]
-    pub video: Media,
-    /// Seconds to add, 1 to 10.
+    /// Seconds to add, 1 to 10; a change ignores it.
     #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 10, default = 6)]
     pub duration: Option<i128>,
-    /// Go on after this frame (24 a second, from 0) instead of the last one; what follows it is cut off (ours).
+    /// Go on after this frame (24 a second, from 0) instead of the last one; what follows it is cut off (ours). A change ignores it.
     #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<i32>, minimum = 0)]
     pub frame: Option<i128>,
@@ -141,9 +117,10 @@ pub(crate) struct VideoExtensionRequest {
     pub model: Option<String>,
     /// Keep the result in the Files API.
     pub storage_options: Option<StorageRequest>,
-    /// Not supported: refused.
-    #[schema(value_type = Option<Object>)]
-    pub output: Option<Value>,
+    /// Where the clip is put when it is done, besides its URL.
+    pub output: Option<OutputRequest>,
+    /// Your name of your user.
+    pub user: Option<String>,
     /// Variants, 1 to 4 (ours: xAI makes one).
     #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<i32>, minimum = 1, maximum = 4, default = 1)]
@@ -182,6 +159,13 @@ pub(crate) struct MediaRequest {
     /// Where a picture is wanted and a clip is given: `first`, `last` or a second.
     #[schema(value_type = Option<String>)]
     pub frame: Option<String>,
+}
+
+/// xAI's `output`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct OutputRequest {
+    /// Gets a PUT of the MP4, as often as it takes; http(s) where the server allows it. Of several variants the first.
+    pub upload_url: Option<String>,
 }
 
 /// xAI's `storage_options`.

@@ -35,8 +35,8 @@ pub(super) const ROUTES: &[Route] = routes! {
     }
     "Videos" {
         post "/videos/generations" "VideoRequest" &[], 200, "Make a clip from text, a first frame or references; with an object `input` it is a task (TaskRequest)" => "{request_id}";
-        post "/videos/edits" "VideoEditRequest" &[], 200, "Change a clip" => "{request_id}";
-        post "/videos/extensions" "VideoExtensionRequest" &[], 200, "Continue a clip" => "{request_id}";
+        post "/videos/edits" "ClipRequest" &[], 200, "Change a clip" => "{request_id}";
+        post "/videos/extensions" "ClipRequest" &[], 200, "Continue a clip" => "{request_id}";
         get "/videos/{id}" "" &[], 200, "Ask for a clip: 202 while it is pending; ids with video_ get OpenAI's shape" => "{status: pending | done | failed | expired, progress, video: {url, duration, respect_moderation}, model, usage}";
         delete "/videos/{id}" "" &[], 200, "Cancel a clip, or delete one that is done" => "{request_id, cancelled, deleted}";
         get "/videos/{id}/frame" "" &["at", "variant"], 200, "A frame as a PNG: at=last, first or a second" => "image/png";
@@ -44,7 +44,7 @@ pub(super) const ROUTES: &[Route] = routes! {
     "OpenAI videos" {
         post "/videos" "CreateVideoRequest" &[], 200, "Make a clip; JSON or multipart/form-data" => "{id, object: video, status: queued | in_progress | completed | failed, progress, seconds, size}";
         get "/videos" "" &["limit", "after", "order"], 200, "List clips" => "{object: list, data, first_id, last_id, has_more}";
-        get "/videos/{id}/content" "" &["variant"], 200, "The bytes of a clip, or a thumbnail" => "video/mp4";
+        get "/videos/{id}/content" "" &["variant"], 200, "The bytes of a clip, with Range, or a thumbnail" => "video/mp4, image/png";
         post "/videos/{id}/remix" "RemixRequest" &[], 200, "Change an earlier clip" => "{id, object: video, status, remixed_from_video_id}";
     }
     "Tasks" {
@@ -80,7 +80,7 @@ pub(super) const ROUTES: &[Route] = routes! {
         get "/files" "" ORDERED, 200, "List files" => "{object: list, data, pagination_token}";
         get "/files/{id}" "" &[], 200, "One file" => "{id, object: file, bytes, filename, ...}";
         delete "/files/{id}" "" &[], 200, "Delete a file" => "{id, deleted}";
-        get "/files/{id}/content" "" &[], 200, "Its bytes" => "application/octet-stream";
+        get "/files/{id}/content" "" &[], 200, "Its bytes, with Range" => "*/*";
         post "/files/{id}/public-url" "PublishRequest" &[], 200, "Make a public URL" => "{public_url, expires_at}";
         post "/files/{id}/public-url/revoke" "" &[], 200, "Take it back" => "{id, public_url, revoked}";
     }

@@ -192,7 +192,7 @@ pub(crate) async fn object(service: &Service, job: &Job, flavor: Flavor) -> Resu
         _ => None,
     };
     let asked = job.spec.extra["model"].as_str().filter(|m| !m.is_empty()).unwrap_or(&job.spec.model);
-    Ok(json!({
+    let mut body = json!({
         "id": format!("task_{}", job.id),
         "object": "video.generation.task",
         "model": asked,
@@ -202,7 +202,9 @@ pub(crate) async fn object(service: &Service, job: &Job, flavor: Flavor) -> Resu
         "results": results,
         "error": error,
         "usage": {"cost_in_usd_ticks": job.cost_ticks},
-    }))
+    });
+    videos::show_live(service, job, &mut body);
+    Ok(body)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::body::{Media, Payload, Source};
 use super::requests::{
-    ImageRequest, LocalRequest, PublicUrl, StorageRequest, VideoEditRequest, VideoExtensionRequest, VideoRequest,
+    ClipRequest, ImageRequest, LocalRequest, OutputRequest, PublicUrl, StorageRequest, VideoRequest,
 };
 use crate::service::{
     Account, ApiError, AssetRef, Dialect, FrameAt, ImageFormat, JobKind, MediaKind, Service, Spec, StorageOptions,
@@ -103,6 +103,10 @@ fn storage(options: Option<StorageRequest>) -> Result<Option<StorageOptions>, Ap
     Ok(Some(StorageOptions { filename: options.filename, expires_after, public_url }))
 }
 
+fn upload(output: Option<OutputRequest>) -> Option<String> {
+    output?.upload_url.filter(|url| !url.is_empty())
+}
+
 /// Fields that are ours.
 fn local(spec: &mut Spec, payload: &Payload) -> Result<(), ApiError> {
     let local: LocalRequest = payload.parse()?;
@@ -156,7 +160,7 @@ async fn of_job(service: &Service, account: &Account, media: &Media, field: &str
             format!("the generation \"{id}\" has nothing to take ({state}): wait until it is done"),
         )
     })?;
-    Ok(output.asset.clone())
+    service.adopt(account, &output.asset).await
 }
 
 async fn resolve_all(
@@ -251,7 +255,6 @@ pub(super) async fn video(service: &Service, account: &Account, mut payload: Pay
     unsupported("last_frame", &request.last_frame)?;
     unsupported("keyframes", &request.keyframes)?;
     unsupported("reference_audios", &request.reference_audios)?;
-    unsupported("output", &request.output)?;
     let model = service.resolve_model(request.model.as_deref().filter(|m| !m.is_empty()), JobKind::Video)?;
     if request.image.is_some() && !request.reference_images.is_empty() {
         return Err(ApiError::invalid("reference_images", "image and reference_images exclude each other: use one"));
@@ -267,6 +270,7 @@ pub(super) async fn video(service: &Service, account: &Account, mut payload: Pay
     spec.resolution = resolution;
     spec.audio = request.generate_audio.unwrap_or(true);
     spec.storage = storage(request.storage_options)?;
+    spec.upload_url = upload(request.output);
     spec.user = request.user;
     if let Some(image) = &request.image {
         spec.image = Some(resolve(service, account, &payload, image, MediaKind::Image, "image").await?);
@@ -299,16 +303,7 @@ fn limits(model: &str, references: usize, seconds: u32, resolution: Option<&str>
 
 /// `videos/edits`.
 pub(super) async fn edit(service: &Service, account: &Account, mut payload: Payload) -> Result<Spec, ApiError> {
-    payload.rename(ALIASES);
-    let request: VideoEditRequest = payload.parse()?;
-    prompt(&request.prompt, Some("say what changes"))?;
-    unsupported("output", &request.output)?;
-    let model = service.resolve_model(request.model.as_deref().filter(|m| !m.is_empty()), JobKind::EditVideo)?;
-    let mut spec = Spec::new(JobKind::EditVideo, model.id.clone(), request.prompt);
-    local(&mut spec, &payload)?;
-    spec.n = within("n", request.n, 1..=4u32)?.unwrap_or(1);
-    spec.storage = storage(request.storage_options)?;
-    spec.user = request.user;
+    let (request, mut spec) = from_clip(service, &mut payload, JobKind::EditVideo, "say what changes")?;
     let clip = resolve(service, account, &payload, &request.video, MediaKind::Video, "video").await?;
     if clip.seconds > MAX_EDIT_SECONDS {
         let message = format!("the clip has {:.1} s: give one of at most 8.7 s", clip.seconds);
@@ -320,27 +315,39 @@ pub(super) async fn edit(service: &Service, account: &Account, mut payload: Payl
 
 /// `videos/extensions`.
 pub(super) async fn extension(service: &Service, account: &Account, mut payload: Payload) -> Result<Spec, ApiError> {
-    payload.rename(ALIASES);
-    let request: VideoExtensionRequest = payload.parse()?;
-    prompt(&request.prompt, Some("say what happens next"))?;
-    unsupported("output", &request.output)?;
-    let model = service.resolve_model(request.model.as_deref().filter(|m| !m.is_empty()), JobKind::Extend)?;
-    let seconds = within("duration", request.duration, 1..=10u32)?.unwrap_or(6);
-    let mut spec = Spec::new(JobKind::Extend, model.id.clone(), request.prompt);
-    local(&mut spec, &payload)?;
-    spec.n = within("n", request.n, 1..=4u32)?.unwrap_or(1);
-    spec.seconds = Some(seconds as f32);
-    spec.storage = storage(request.storage_options)?;
+    let (request, mut spec) = from_clip(service, &mut payload, JobKind::Extend, "say what happens next")?;
+    spec.seconds = Some(within("duration", request.duration, 1..=10u32)?.unwrap_or(6) as f32);
+    let frame = within("frame", request.frame, 0..=720u32)?;
     let mut clip = resolve(service, account, &payload, &request.video, MediaKind::Video, "video").await?;
     if !EXTEND_SECONDS.contains(&clip.seconds) {
         let message = format!("the clip has {:.1} s: give one of 2 to 30 s", clip.seconds);
         return Err(ApiError::invalid("video", message));
     }
-    if let Some(frame) = within("frame", request.frame, 0..=720u32)? {
+    if let Some(frame) = frame {
         clip = service.cut(account, &clip, frame).await?;
     }
     spec.video = Some(clip);
     Ok(spec)
+}
+
+/// What edits and extensions have in common.
+fn from_clip(
+    service: &Service,
+    payload: &mut Payload,
+    kind: JobKind,
+    needed: &str,
+) -> Result<(ClipRequest, Spec), ApiError> {
+    payload.rename(ALIASES);
+    let mut request: ClipRequest = payload.parse()?;
+    prompt(&request.prompt, Some(needed))?;
+    let model = service.resolve_model(request.model.as_deref().filter(|m| !m.is_empty()), kind)?;
+    let mut spec = Spec::new(kind, model.id.clone(), std::mem::take(&mut request.prompt));
+    local(&mut spec, payload)?;
+    spec.n = within("n", request.n, 1..=4u32)?.unwrap_or(1);
+    spec.storage = storage(request.storage_options.take())?;
+    spec.upload_url = upload(request.output.take());
+    spec.user = request.user.take();
+    Ok((request, spec))
 }
 
 /// The dialect's own mark on a spec.

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::body::Payload;
@@ -82,9 +83,7 @@ async fn poll(service: &Service, account: &Account, id: &str, flavor: Flavor) ->
     let body = match job.state {
         JobState::Queued | JobState::Running => {
             let mut body = json!({"status": "pending", "progress": job.progress.min(99), "model": job.spec.model});
-            if job.state == JobState::Running {
-                body["stream_url"] = stream_url(service, &job).into();
-            }
+            show_live(service, &job, &mut body);
             return Ok((StatusCode::ACCEPTED, body));
         }
         JobState::Done => done(service, account, &job, flavor).await?,
@@ -117,13 +116,21 @@ pub(super) fn failure(job: &Job) -> (String, String) {
     }
 }
 
-/// Where the running job's first clip can be watched.
-pub(super) fn stream_url(service: &Service, job: &Job) -> String {
-    let url = service.output_url(job, 0);
-    if url.contains("stream=1") {
-        return url;
+/// Adds where the clips of a running job can be watched: `stream_url`, and of several variants `stream_urls`.
+pub(super) fn show_live(service: &Service, job: &Job, body: &mut Value) {
+    if job.state != JobState::Running || job.spec.kind.is_still() {
+        return;
     }
-    format!("{url}{}stream=1", if url.contains('?') { '&' } else { '?' })
+    let urls: Vec<String> = (0..job.spec.n as usize)
+        .map(|n| {
+            let url = service.output_url(job, n);
+            format!("{url}{}stream=1", if url.contains('?') { '&' } else { '?' })
+        })
+        .collect();
+    body["stream_url"] = urls.first().cloned().into();
+    if urls.len() > 1 {
+        body["stream_urls"] = urls.into();
+    }
 }
 
 /// The body of a finished clip.
@@ -196,13 +203,15 @@ pub(super) async fn frame(
     let output = job.outputs.get(variant).ok_or_else(|| {
         ApiError::not_found(format!("the video \"{id}\" has no variant {variant} yet: ask again when it is done"))
     })?;
-    let still = service.frame(&account, &output.asset, at).await?;
-    let bytes = service.read_asset(&still).await?;
-    let name = format!("inline; filename=\"{}.png\"", job.id);
+    Ok(png(service.frame_bytes(&output.asset, at).await?, &job.id))
+}
+
+/// A still of a job.
+pub(super) fn png(bytes: Bytes, job: &str) -> Response {
     let headers = [
-        (header::CONTENT_TYPE, still.mime.clone()),
-        (header::CONTENT_DISPOSITION, name),
+        (header::CONTENT_TYPE, "image/png".to_string()),
+        (header::CONTENT_DISPOSITION, format!("inline; filename=\"{job}.png\"")),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff".into()),
     ];
-    Ok((headers, Body::from(bytes)).into_response())
+    (headers, Body::from(bytes)).into_response()
 }

@@ -27,7 +27,7 @@ impl Service {
             let message = format!("the Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} bytes");
             return Err(ApiError::invalid("Idempotency-Key", message));
         }
-        self.inner.limits.start(&account.key_id)?;
+        self.inner.limits.start(&account.key_id, 1)?;
         let hold = self.admit(account, &mut spec).await?;
         let max_queued = self.inner.config.max_queued;
         let new = NewJob { account: &account.id, spec: &spec, hold, idempotency, max_queued };
@@ -47,7 +47,7 @@ impl Service {
             field: Some("prompt".into()),
             ..ApiError::new(ApiErrorKind::ContentModerated, blocked.to_string())
         })?;
-        if let Some(url) = &spec.webhook_url {
+        for url in spec.webhook_url.iter().chain(&spec.upload_url) {
             self.inner.fetcher.check(url).await?;
         }
         if let Some(folder) = &spec.folder

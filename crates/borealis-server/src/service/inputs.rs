@@ -46,6 +46,15 @@ impl Service {
 
     /// A frame of a clip as a picture of its own.
     pub async fn frame(&self, account: &Account, clip: &AssetRef, at: FrameAt) -> Result<AssetRef, ApiError> {
+        self.keep(account, self.still(clip, at).await?, MediaKind::Image).await
+    }
+
+    /// The PNG of a frame of a clip, to be looked at only.
+    pub async fn frame_bytes(&self, clip: &AssetRef, at: FrameAt) -> Result<Bytes, ApiError> {
+        self.still(clip, at).await.map(|still| still.bytes)
+    }
+
+    async fn still(&self, clip: &AssetRef, at: FrameAt) -> Result<Readied, ApiError> {
         if !clip.mime.starts_with("video/") {
             return Err(ApiError::invalid("video", "this is a picture, not a clip: name a clip"));
         }
@@ -58,8 +67,7 @@ impl Service {
             }
         };
         let bytes = self.read_asset(clip).await?;
-        let readied = self.inner.media.read(Task::Frame { second }, bytes, "video").await?;
-        self.keep(account, readied, MediaKind::Image).await
+        self.inner.media.read(Task::Frame { second }, bytes, "video").await
     }
 
     /// A clip up to and with one of its frames (24 a second, from 0): what is extended when the end is not wanted.
@@ -101,7 +109,7 @@ impl Service {
         Ok(Found::Bytes(bytes))
     }
 
-    /// An asset of ours: nothing is decoded, and it gets a life of its own, so that it cannot expire under a job.
+    /// An asset of ours: nothing is decoded.
     async fn own(&self, account: &Account, id: &str, kind: MediaKind, field: &str) -> Result<AssetRef, ApiError> {
         let gone =
             || ApiError { field: Some(field.into()), ..ApiError::not_found("this result has expired: make it again") };
@@ -111,7 +119,12 @@ impl Service {
             let message = format!("the URL is that of a {} file: give one of {start}*", asset.mime);
             return Err(ApiError::invalid(field, message));
         }
-        let copy = AssetRef { id: ulid::Ulid::generate().to_string(), ..asset };
+        self.adopt(account, &asset).await
+    }
+
+    /// An asset with the same bytes and a life of its own: it cannot expire, or be deleted, under a job that is made from it.
+    pub async fn adopt(&self, account: &Account, asset: &AssetRef) -> Result<AssetRef, ApiError> {
+        let copy = AssetRef { id: ulid::Ulid::generate().to_string(), ..asset.clone() };
         self.inner.store.insert_asset(&account.id, &copy, self.input_end()).await?;
         Ok(copy)
     }

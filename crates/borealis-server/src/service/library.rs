@@ -105,7 +105,9 @@ impl Service {
 
     /// Removes a file.
     pub async fn delete_file(&self, account: &Account, id: &str) -> Result<(), ApiError> {
-        if self.inner.store.delete_file(&account.id, id).await? { Ok(()) } else { Err(no_file(id)) }
+        let hash = self.inner.store.delete_file(&account.id, id).await?.ok_or_else(|| no_file(id))?;
+        self.discard([hash]).await;
+        Ok(())
     }
 
     /// A file and its bytes.
@@ -157,6 +159,11 @@ impl Service {
         check_name("name", name, 255)?;
         let id = self.inner.store.create_batch(&account.id, &account.key_id, name, input).await?;
         self.batch(account, &id).await
+    }
+
+    /// Counts `lines` of a batch against the limit of the key: each of them is a job. Called before their inputs are fetched.
+    pub(crate) fn may_start(&self, account: &Account, lines: usize) -> Result<(), ApiError> {
+        self.inner.limits.start(&account.key_id, u32::try_from(lines).unwrap_or(u32::MAX))
     }
 
     /// Adds lines to a batch, all or none; lines that are no valid jobs become errors of the batch.

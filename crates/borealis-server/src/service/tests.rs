@@ -135,6 +135,72 @@ async fn batches_count_their_lines() {
     assert!(service.add_to_batch(account, &batch.id, vec![line("z", picture("x"))]).await.is_err());
 }
 
+/// Bytes that lie in the folder of results.
+fn blobs(bench: &testing::Bench) -> Vec<std::path::PathBuf> {
+    let list = |path: &std::path::Path| {
+        std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
+    };
+    list(&bench.folder.path().join("blobs")).iter().flat_map(|folder| list(folder)).collect()
+}
+
+/// Makes them as old as results are that somebody deletes on another day.
+fn age(bench: &testing::Bench) {
+    for path in blobs(bench) {
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_unless_somebody_else_has_the_same() {
+    let bench = testing::bench_with_worker().await;
+    let (service, account) = (&bench.service, &bench.account);
+    let made = async |spec: Spec| {
+        let id = service.submit(account, spec, None).await.unwrap();
+        testing::until(&bench, &id, |job| job.state == JobState::Done).await
+    };
+    let picture = || Spec { n: 2, ..Spec::new(JobKind::Image, "grok-imagine-image", "a ball") };
+    let (one, same) = (made(picture()).await, made(picture()).await);
+    assert_eq!(one.outputs[0].asset.sha256, same.outputs[0].asset.sha256);
+    assert_eq!(blobs(&bench).len(), 2);
+    age(&bench);
+    service.delete(account, &one.id).await.unwrap();
+    assert_eq!(blobs(&bench).len(), 2, "the other job has them");
+    // A job that is to be made from a result keeps its bytes; a result that is a file, too, stays as long as that.
+    let input = service.adopt(account, &same.outputs[0].asset).await.unwrap();
+    let file = service
+        .put_file(account, "b", "", service.read_asset(&same.outputs[1].asset).await.unwrap(), None)
+        .await
+        .unwrap();
+    age(&bench);
+    service.delete(account, &same.id).await.unwrap();
+    assert_eq!(blobs(&bench).len(), 2);
+    service.delete_file(account, &file.id).await.unwrap();
+    assert_eq!(blobs(&bench).len(), 1);
+    let edit = Spec { image: Some(input), ..Spec::new(JobKind::EditImage, "grok-imagine-image", "blue") };
+    let edited = made(Spec { prompt: "another".into(), n: 1, ..edit }).await;
+    age(&bench);
+    service.delete(account, &edited.id).await.unwrap();
+    assert_eq!(blobs(&bench), Vec::<std::path::PathBuf>::new(), "its input was its own");
+    // Young bytes wait: whoever writes the same ones at this moment must find them.
+    let young = made(picture()).await;
+    service.delete(account, &young.id).await.unwrap();
+    assert_eq!(blobs(&bench).len(), 2);
+    age(&bench);
+    service.sweep_discarded().await;
+    assert!(blobs(&bench).is_empty());
+    // What a process left behind is found by its age alone.
+    let file = service.put_file(account, "b", "", Bytes::from_static(b"x"), None).await.unwrap();
+    service.store().delete_file(&account.id, &file.id).await.unwrap();
+    age(&bench);
+    service.sweep_forgotten().await.unwrap();
+    assert_eq!(blobs(&bench).len(), 1);
+    let blob = std::fs::File::options().append(true).open(&blobs(&bench)[0]).unwrap();
+    blob.set_modified(std::time::SystemTime::now() - Duration::from_secs(700)).unwrap();
+    service.sweep_forgotten().await.unwrap();
+    assert!(blobs(&bench).is_empty());
+}
+
 #[tokio::test]
 async fn folders_hold_jobs() {
     let bench = testing::bench().await;

@@ -5,7 +5,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection};
 
-use super::{LEASE_MS, MAX_ATTEMPTS, Store, from_json, now_ms, to_json};
+use super::{LEASE_MS, MAX_ATTEMPTS, Owed, Store, from_json, now_ms, to_json};
 use crate::error::Result;
 use crate::types::{JobError, JobUsage, Output, Spec};
 
@@ -195,7 +195,7 @@ async fn fail(
     Ok(row)
 }
 
-/// What every end of a job does, in its transaction: the hold is released or spent, and who waits for news gets some. `row` has account, hold and spec.
+/// What every end of a job does, in its transaction: the hold is released or spent, and who waits for news or for the clip gets it. `row` has account, hold and spec.
 pub(super) async fn after_end(tx: &mut SqliteConnection, id: &str, row: &SqliteRow, charge: bool) -> Result<()> {
     let account: String = row.try_get("account")?;
     let hold: i64 = row.try_get("hold")?;
@@ -208,8 +208,11 @@ pub(super) async fn after_end(tx: &mut SqliteConnection, id: &str, row: &SqliteR
             .await?;
     }
     let spec: Spec = from_json("job", row.try_get("spec")?)?;
+    if let Some(url) = spec.upload_url.filter(|_| charge) {
+        super::outbox::insert(tx, &account, id, Owed::Upload, &url).await?;
+    }
     if let Some(url) = spec.webhook_url {
-        super::outbox::insert(tx, &account, id, &url).await?;
+        super::outbox::insert(tx, &account, id, Owed::Webhook, &url).await?;
     }
     Ok(())
 }

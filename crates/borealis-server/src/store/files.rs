@@ -74,12 +74,12 @@ impl Store {
         Ok(Page { items, next })
     }
 
-    /// Removes a file; its bytes are swept away. Returns whether there was one.
-    pub async fn delete_file(&self, account: &str, id: &str) -> Result<bool> {
-        let sql = AssertSqlSafe(format!("DELETE FROM file WHERE {ALIVE} AND id = ?3"));
-        let done = sqlx::query(sql).bind(account).bind(now_ms()).bind(id).execute(&self.write).await?;
+    /// Forgets a file; returns the hash of its bytes, which somebody else may need, too. `None`: there is no such file.
+    pub async fn delete_file(&self, account: &str, id: &str) -> Result<Option<String>> {
+        let sql = AssertSqlSafe(format!("DELETE FROM file WHERE {ALIVE} AND id = ?3 RETURNING sha256"));
+        let hash = sqlx::query_scalar(sql).bind(account).bind(now_ms()).bind(id).fetch_optional(&self.write).await?;
         self.touch();
-        Ok(done.rows_affected() > 0)
+        Ok(hash)
     }
 
     /// Sets or takes away the public token of a file.

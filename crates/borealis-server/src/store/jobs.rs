@@ -139,26 +139,36 @@ impl Store {
         Ok(cancelled)
     }
 
-    /// Cancels a job when it has not ended, and hides it; its outputs are swept away. Returns whether there was one.
-    pub async fn delete(&self, account: &str, id: &str) -> Result<bool> {
+    /// Cancels a job when it has not ended, and hides it; its outputs and its own inputs are forgotten. Returns the hashes of their bytes, which somebody
+    /// else may need, too; `None`: there is no such job.
+    pub async fn delete(&self, account: &str, id: &str) -> Result<Option<Vec<String>>> {
         let mut tx = self.begin().await?;
         cancel(&mut tx, account, id).await?;
-        let now = now_ms();
-        sqlx::query("UPDATE asset SET expires_at = ? WHERE job = ? AND account = ?")
-            .bind(now)
-            .bind(id)
-            .bind(account)
-            .execute(&mut *tx)
-            .await?;
-        let done =
-            sqlx::query("UPDATE job SET deleted = 1, expires_at = ? WHERE id = ? AND account = ? AND deleted = 0")
-                .bind(now)
+        let spec: Option<String> = sqlx::query_scalar(
+            "UPDATE job SET deleted = 1, expires_at = ? WHERE id = ? AND account = ? AND deleted = 0 RETURNING spec",
+        )
+        .bind(now_ms())
+        .bind(id)
+        .bind(account)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(spec) = spec else { return Ok(None) };
+        let mut hashes: Vec<String> =
+            sqlx::query_scalar("DELETE FROM asset WHERE job = ? AND account = ? RETURNING sha256")
                 .bind(id)
                 .bind(account)
-                .execute(&mut *tx)
+                .fetch_all(&mut *tx)
                 .await?;
+        let spec: Spec = from_json("job", &spec)?;
+        // Every job has inputs of its own; one that is another job's output is that job's.
+        for input in spec.image.iter().chain(&spec.video).chain(&spec.references) {
+            let own = "DELETE FROM asset WHERE id = ? AND account = ? AND job IS NULL RETURNING sha256";
+            hashes.extend(
+                sqlx::query_scalar::<_, String>(own).bind(&input.id).bind(account).fetch_optional(&mut *tx).await?,
+            );
+        }
         self.commit(tx).await?;
-        Ok(done.rows_affected() > 0)
+        Ok(Some(hashes))
     }
 
     /// Jobs by state, for metrics.

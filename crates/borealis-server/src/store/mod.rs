@@ -30,7 +30,7 @@ use crate::error::{Result, ServerError};
 pub(crate) use accounts::{KeyRow, NewKey};
 pub(crate) use claims::{Claimed, Ending, Pulse};
 pub(crate) use jobs::NewJob;
-pub(crate) use outbox::Delivery;
+pub(crate) use outbox::{Delivery, Owed};
 
 /// A lease of a job; the heartbeat renews it long before.
 pub(crate) const LEASE_MS: i64 = 30_000;
@@ -71,9 +71,11 @@ impl Store {
         let path = data.join("borealis.db");
         let pool = |n| SqlitePoolOptions::new().max_connections(n).acquire_timeout(Duration::from_secs(5));
         let write = pool(1).connect_with(options(&path)).await?;
-        let sql = include_str!("0001_init.sql").into_sql_str();
-        let first = Migration::new(1, Cow::Borrowed("init"), MigrationType::Simple, sql, false);
-        Migrator::with_migrations(vec![first]).run(&write).await?;
+        let steps = [("init", include_str!("0001_init.sql")), ("uploads", include_str!("0002_uploads.sql"))];
+        let step = |(version, (name, sql)): (i64, (&'static str, &'static str))| {
+            Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+        };
+        Migrator::with_migrations((1..).zip(steps).map(step).collect()).run(&write).await?;
         let read = pool(4).connect_with(options(&path)).await?;
         let store = Self { write, read, changes: Arc::new(watch::channel(0).0), path };
         tokio::spawn(look(store.path.clone(), Arc::downgrade(&store.changes)));

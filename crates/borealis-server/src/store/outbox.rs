@@ -1,11 +1,29 @@
-//! The outbox: webhooks that are owed. A row is written in the transaction that ends its job, and delivered at least once.
+//! The outbox: webhooks and uploads that are owed. A row is written in the transaction that ends its job, and delivered at least once.
 
 use sqlx::{Row, SqliteConnection};
 
 use super::{Store, now_ms};
 use crate::error::Result;
 
-/// One webhook that is due.
+/// What a URL is to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owed {
+    /// News of the job.
+    Webhook,
+    /// The clip itself.
+    Upload,
+}
+
+impl Owed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Upload => "upload",
+        }
+    }
+}
+
+/// One delivery that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delivery {
     /// The `webhook-id`.
@@ -13,6 +31,7 @@ pub(crate) struct Delivery {
     pub account: String,
     pub job: String,
     pub url: String,
+    pub what: Owed,
     /// Tries so far.
     pub attempt: i64,
 }
@@ -40,6 +59,7 @@ impl Store {
                 account: row.try_get("account")?,
                 job: row.try_get("job")?,
                 url: row.try_get("url")?,
+                what: if row.try_get::<&str, _>("what")? == Owed::Upload.name() { Owed::Upload } else { Owed::Webhook },
                 attempt: row.try_get("attempt")?,
             })
         };
@@ -68,14 +88,16 @@ impl Store {
     }
 }
 
-pub(super) async fn insert(tx: &mut SqliteConnection, account: &str, job: &str, url: &str) -> Result<()> {
+pub(super) async fn insert(tx: &mut SqliteConnection, account: &str, job: &str, what: Owed, url: &str) -> Result<()> {
     sqlx::query(
-        "INSERT INTO outbox (id, account, job, url, next_at, state, created_at) VALUES (?, ?, ?, ?, ?, 'pending', ?)",
+        "INSERT INTO outbox (id, account, job, url, what, next_at, state, created_at) \
+         VALUES (?, ?, ?, ?, ?, ?, 'pending', ?)",
     )
     .bind(format!("msg_{}", ulid::Ulid::generate()))
     .bind(account)
     .bind(job)
     .bind(url)
+    .bind(what.name())
     .bind(now_ms())
     .bind(now_ms())
     .execute(&mut *tx)

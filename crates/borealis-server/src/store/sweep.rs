@@ -4,8 +4,8 @@ use super::{Store, now_ms};
 use crate::error::Result;
 
 impl Store {
-    /// Ends what is over; the bytes that nobody needs any more are found by whoever lists the blobs.
-    pub async fn expire(&self) -> Result<()> {
+    /// Ends what is over; returns the hashes of the bytes, which somebody else may need, too.
+    pub async fn expire(&self) -> Result<Vec<String>> {
         let now = now_ms();
         let due: i64 = sqlx::query_scalar(
             "SELECT (SELECT COUNT(*) FROM asset WHERE expires_at <= ?1) + (SELECT COUNT(*) FROM file WHERE expires_at <= ?1) \
@@ -23,16 +23,22 @@ impl Store {
             .await?;
         sqlx::query("DELETE FROM worker WHERE seen_at < ?").bind(day_ago).execute(&mut *tx).await?;
         if due == 0 {
-            return Ok(tx.commit().await?);
+            tx.commit().await?;
+            return Ok(Vec::new());
         }
         sqlx::query("UPDATE job SET state = 'expired', outputs = NULL WHERE state = 'done' AND expires_at <= ?")
             .bind(now)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("DELETE FROM asset WHERE expires_at <= ?").bind(now).execute(&mut *tx).await?;
-        sqlx::query("DELETE FROM file WHERE expires_at <= ?").bind(now).execute(&mut *tx).await?;
+        let mut hashes = Vec::new();
+        for sql in [
+            "DELETE FROM asset WHERE expires_at <= ? RETURNING sha256",
+            "DELETE FROM file WHERE expires_at <= ? RETURNING sha256",
+        ] {
+            hashes.extend(sqlx::query_scalar::<_, String>(sql).bind(now).fetch_all(&mut *tx).await?);
+        }
         self.commit(tx).await?;
-        Ok(())
+        Ok(hashes)
     }
 
     /// Whether an asset or a file has these bytes.

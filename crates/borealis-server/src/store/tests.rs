@@ -176,10 +176,10 @@ async fn accounts_do_not_see_each_other() {
     let other = f.store.account("b").await.unwrap();
     assert!(f.store.job(&other, &id).await.unwrap().is_none());
     assert!(!f.store.cancel(&other, &id).await.unwrap());
-    assert!(!f.store.delete(&other, &id).await.unwrap());
+    assert_eq!(f.store.delete(&other, &id).await.unwrap(), None);
     assert!(f.store.jobs(&other, &JobFilter { limit: 10, ..Default::default() }).await.unwrap().items.is_empty());
     assert_eq!(f.state(&id).await, JobState::Queued);
-    assert!(f.store.delete(&f.account, &id).await.unwrap());
+    assert!(f.store.delete(&f.account, &id).await.unwrap().is_some());
     assert!(f.store.job(&f.account, &id).await.unwrap().is_none());
 }
 

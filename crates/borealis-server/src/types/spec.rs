@@ -118,6 +118,9 @@ pub struct Spec {
     /// Told when the job has ended.
     #[serde(default)]
     pub webhook_url: Option<String>,
+    /// Gets the clip itself when it is done.
+    #[serde(default)]
+    pub upload_url: Option<String>,
     /// The task dialect's mode `spicy`; moderation may allow more.
     #[serde(default)]
     pub spicy: bool,
@@ -160,6 +163,7 @@ impl Spec {
             format: ImageFormat::default(),
             chain_seconds: Vec::new(),
             webhook_url: None,
+            upload_url: None,
             spicy: false,
             user: None,
             dialect: Dialect::default(),

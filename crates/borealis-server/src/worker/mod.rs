@@ -31,6 +31,8 @@ use crate::types::{AssetRef, JobError, JobUsage, Output};
 pub struct WorkerConfig {
     /// The data folder of the server.
     pub data: PathBuf,
+    /// Bucket that results are kept in; as [`crate::ServerConfig::store`].
+    pub store: Option<String>,
     /// Its id; random for every start.
     pub id: String,
     /// The engine of every checkpoint.
@@ -52,6 +54,7 @@ impl WorkerConfig {
     pub fn new(data: impl Into<PathBuf>, checkpoint: impl Into<String>) -> Self {
         Self {
             data: data.into(),
+            store: None,
             id: ulid::Ulid::generate().to_string(),
             engine: EngineConfig::default(),
             checkpoint: checkpoint.into(),
@@ -235,7 +238,7 @@ pub(crate) async fn run<G: Generator>(
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let store = Store::open(&config.data).await?;
-    let blobs = Blobs::open(&config.data)?;
+    let blobs = Blobs::open(&config.data, config.store.as_deref())?;
     let running = Running::default();
     let beats = pulse::start(store.path().to_path_buf(), config.id.clone(), generator.info(), running.clone())?;
     let worker = Arc::new(Worker { generator, store, blobs, running, stopping: AtomicBool::new(false), config });

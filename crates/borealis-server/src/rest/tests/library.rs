@@ -30,6 +30,8 @@ async fn files_from_upload_to_deletion() {
     assert_eq!((&second["data"][0]["filename"], &second["has_more"]), (&json!("b.txt"), &json!(false)));
     let content = get(&bench, &format!("/v1/files/{id}/content")).await;
     assert_eq!((&content.bytes[..], content.header("x-content-type-options")), (&png()[..], Some("nosniff")));
+    assert_eq!(content.header("content-disposition"), Some("attachment"));
+    played(&bench, &format!("/v1/files/{id}/content"), &png()).await;
     let public = post(&bench, &format!("/v1/files/{id}/public-url"), &json!({"expires_after": 3600})).await.json();
     let path = public["public_url"].as_str().unwrap().strip_prefix("http://127.0.0.1:8080").unwrap().to_string();
     let open = || Request::builder().uri(&path).body(Body::empty()).unwrap();
@@ -129,6 +131,22 @@ async fn batches_are_cancelled_by_a_colon() {
     assert_eq!(post(&bench, &format!("/v1/batches/{id}:explode"), &json!({})).await.status, 404);
     assert_eq!(post(&bench, "/v1/batches/none:cancel", &json!({})).await.status, 404);
     assert_eq!(post(&bench, "/v1/batches", &json!({"input_file_id": "file_none"})).await.status, 404);
+}
+
+#[tokio::test]
+async fn every_line_of_a_batch_counts_as_a_start() {
+    let bench = bench_with(|config| config.requests_per_minute = 3, false).await;
+    let line = json!({"url": "/v1/images/generations", "body": {"prompt": "a"}}).to_string();
+    for (lines, status) in [(4, 400), (2, 200), (2, 429), (1, 200), (1, 429)] {
+        let file = upload(&bench, "lines.jsonl", vec![line.as_str(); lines].join("\n").as_bytes()).await;
+        let got = post(&bench, "/v1/batches", &json!({"name": "mine", "input_file_id": file["id"]})).await;
+        assert_eq!(got.status, status, "{lines} lines: {}", got.json());
+        assert_eq!(got.header("retry-after").is_some(), status == 429);
+    }
+    let started = post(&bench, "/v1/videos/generations", &json!({"prompt": "a"})).await;
+    assert_eq!(started.status, 429, "jobs of batches and others have one limit");
+    // What was refused has left nothing behind.
+    assert_eq!(get(&bench, "/v1/batches").await.json()["batches"].as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod bodies;
 mod documents;
 mod images;
 mod library;
+mod limits;
 mod openai;
 mod tasks;
 mod videos;
@@ -63,6 +64,28 @@ async fn get(bench: &Bench, path: &str) -> Got {
 
 async fn delete(bench: &Bench, path: &str) -> Got {
     send(bench, request(bench, "DELETE", path).body(Body::empty()).unwrap()).await
+}
+
+/// A call with further headers and no body.
+async fn ask(bench: &Bench, method: &str, path: &str, headers: &[(&str, &str)]) -> Got {
+    let request =
+        headers.iter().fold(request(bench, method, path), |request, (name, value)| request.header(*name, *value));
+    send(bench, request.body(Body::empty()).unwrap()).await
+}
+
+/// What a player does with the address of a clip: parts of it, its head, and nothing when it has it already.
+async fn played(bench: &Bench, path: &str, whole: &[u8]) {
+    let part = ask(bench, "GET", path, &[("range", "bytes=4-9")]).await;
+    assert_eq!((part.status, &part.bytes[..]), (206, &whole[4..10]), "{path}");
+    assert_eq!(part.header("content-range"), Some(format!("bytes 4-9/{}", whole.len()).as_str()));
+    let head = ask(bench, "HEAD", path, &[]).await;
+    assert_eq!((head.status, head.bytes.len()), (200, 0), "{path}");
+    assert_eq!(head.header("content-length"), Some(whole.len().to_string().as_str()));
+    assert_eq!(head.header("accept-ranges"), Some("bytes"));
+    let beyond = ask(bench, "GET", path, &[("range", &format!("bytes={}-", whole.len()))]).await;
+    assert_eq!((beyond.status, beyond.header("content-range").is_some()), (416, true), "{path}");
+    let other = ask(bench, "GET", path, &[("range", "bytes=4-9"), ("if-range", "\"another\"")]).await;
+    assert_eq!((other.status, &other.bytes[..]), (200, whole), "{path}");
 }
 
 /// A part of a form: name, file name, bytes.

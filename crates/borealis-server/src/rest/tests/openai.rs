@@ -25,6 +25,7 @@ async fn create_poll_download_delete() {
     assert_eq!((&done["seconds"], &done["size"]), (&json!("1"), &json!("64x48")));
     let content = get(&bench, &format!("/v1/videos/{id}/content")).await;
     assert_eq!((content.status, content.header("content-type")), (200, Some("video/mp4")));
+    played(&bench, &format!("/v1/videos/{id}/content"), &content.bytes).await;
     let thumbnail = get(&bench, &format!("/v1/videos/{id}/content?variant=thumbnail")).await;
     assert_eq!((thumbnail.status, thumbnail.header("content-type")), (200, Some("image/png")));
     assert_eq!(get(&bench, &format!("/v1/videos/{id}/content?variant=spritesheet")).await.status, 400);

@@ -218,6 +218,46 @@ async fn edits_and_extensions() {
 }
 
 #[tokio::test]
+async fn every_variant_can_be_watched_while_it_grows() {
+    let bench = bench_with_worker().await;
+    let id = start(&bench, PATH, json!({"prompt": "half", "n": 2})).await;
+    crate::testing::until(&bench, &id, |job| job.progress > 0).await;
+    let body = get(&bench, &format!("/v1/videos/{id}")).await.json();
+    let urls = body["stream_urls"].as_array().unwrap();
+    assert_eq!((urls.len(), &urls[0]), (2, &body["stream_url"]));
+    let mut streams = Vec::new();
+    for url in urls {
+        let path = url.as_str().unwrap().strip_prefix("http://127.0.0.1:8080").unwrap().to_string();
+        let open = |method: &str| Request::builder().method(method).uri(&path).body(Body::empty()).unwrap();
+        let head = send(&bench, open("HEAD")).await;
+        assert_eq!((head.status, head.header("content-type")), (200, Some("video/mp4")));
+        let answer = bench.app().oneshot(open("GET")).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        let mut stream = answer.into_body();
+        let first = stream.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(&first[4..8], b"ftyp");
+        streams.push((first.to_vec(), stream));
+    }
+    let task = get(&bench, &format!("/v1/tasks/task_{id}")).await.json();
+    assert_eq!((&task["status"], &task["stream_url"]), (&json!("processing"), &body["stream_url"]));
+    assert_eq!(get(&bench, &format!("/v1/generations/{id}")).await.json()["stream_urls"], body["stream_urls"]);
+    assert_eq!(get(&bench, &format!("/v1/videos/{id}")).await.status, 202, "it is not done yet");
+    // Who watches is not kept when the job has ended.
+    delete(&bench, &format!("/v1/videos/{id}")).await;
+    let mut seen = Vec::new();
+    for (mut bytes, mut stream) in streams {
+        while let Some(Ok(piece)) = stream.frame().await {
+            bytes.extend_from_slice(&piece.into_data().unwrap());
+        }
+        assert!(bytes.windows(4).any(|four| four == b"moof"), "there is something to see");
+        seen.push(bytes);
+    }
+    assert_ne!(seen[0], seen[1]);
+    let ended = send(&bench, Request::builder().uri(urls[1].as_str().unwrap()).body(Body::empty()).unwrap()).await;
+    assert_eq!(ended.status, 404);
+}
+
+#[tokio::test]
 async fn variants_are_all_there() {
     let bench = bench_with_worker().await;
     let id = start(&bench, PATH, json!({"prompt": "a", "n": 3})).await;
