@@ -144,7 +144,7 @@ def frames(data, width=32, height=18):
         file.write(data)
         file.flush()
         scale = f"scale={width}:{height}:flags=area"
-        command = ["ffmpeg", "-v", "error", "-i", file.name, "-vf", scale, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        command = ["ffmpeg", "-v", "error", "-i", file.name, "-vf", scale, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         raw = subprocess.run(command, capture_output=True, check=True).stdout
     size = width * height * 3
     return [raw[i : i + size] for i in range(0, len(raw), size)]

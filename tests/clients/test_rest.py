@@ -90,6 +90,31 @@ class Rest(unittest.TestCase):
         data = requests.get(live, timeout=120).content
         self.assertEqual(harness.probe(data)["frames"], 360)
 
+    def test_long_clips_can_be_watched_before_they_are_continued(self):
+        """A task of 16 s is made in two pieces: the first is shown at once, and the whole is one clip without a seam."""
+        body = {"model": "grok-imagine-text-to-video", "input": {"prompt": "a red ball bounces on grass", "duration": 16, "seed": 5}}
+        task = self.session.post(f"{self.v1}/videos/generations", json=body, timeout=30).json()
+        ask = lambda: self.session.get(f"{self.v1}/tasks/{task['id']}", timeout=30).json()
+        end = time.monotonic() + harness.JOB_SECONDS
+        while "stream_url" not in (told := ask()) and time.monotonic() < end:
+            self.assertIn(told["status"], ("pending", "processing"), told)
+            time.sleep(0.05)
+        with requests.get(told["stream_url"], stream=True, timeout=harness.JOB_SECONDS) as live:
+            pieces = live.iter_content(4096)
+            begin = next(pieces)
+            self.assertLess(ask()["progress"], 50, "the second piece has not begun")
+            shown = begin + b"".join(pieces)
+        while (told := ask())["status"] == "processing":
+            time.sleep(0.2)
+        self.assertEqual(told["status"], "completed", told)
+        whole = harness.fetch(told["results"][0])[1]
+        seen = harness.probe(whole)
+        self.assertEqual((seen["frames"], seen["audio"], round(seen["seconds"], 3)), (384, True, 16.0), seen)
+        frames = harness.frames(whole)
+        self.assertTrue(harness.frames(shown) == frames, "what was shown is what is kept")
+        steps = [harness.distance(a, b) for a, b in zip(frames, frames[1:])]
+        self.assertLess(steps[191], 3 * max(steps[:191]) + 1, "the seam does not jump")
+
     def test_cancelling(self):
         id = self.post("/videos/generations", prompt="a ball", duration=15, resolution="720p").json()["request_id"]
         self.assertEqual(self.session.delete(f"{self.v1}/videos/{id}", timeout=30).status_code, 200)
