@@ -1,8 +1,14 @@
 //! Whole requests to open checkpoints give what their references generate: ids equal, pictures the same. Walks every folder under `$BOREALIS_GOLDENS`
 //! (default: `tests/goldens`) that has generated ids. Checkpoints without a `tokenizer.json` get one of words `w0`, `w1`, ... here.
 
+#[path = "golden_generate/emu35.rs"]
+mod emu35;
 #[path = "common/goldens.rs"]
 mod goldens;
+// The plain loops of one test need a part of it.
+#[allow(dead_code)]
+#[path = "golden_backbones/sequence.rs"]
+mod sequence;
 #[path = "common/weights.rs"]
 mod weights;
 
