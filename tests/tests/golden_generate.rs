@@ -5,7 +5,9 @@
 mod emu35;
 #[path = "common/goldens.rs"]
 mod goldens;
-// The plain loops of one test need a part of it.
+#[path = "golden_generate/janus_reads.rs"]
+mod janus_reads;
+// The plain loops of two tests need a part of it.
 #[allow(dead_code)]
 #[path = "golden_backbones/sequence.rs"]
 mod sequence;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use borealis_engine::{EngineError, ErrorKind};
+use borealis_hub::chain;
 
 /// Result of a command.
 pub type Result<T> = std::result::Result<T, CliError>;
@@ -71,21 +72,6 @@ impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::BrokenPipe { Self::ClosedPipe } else { Self::failed(error) }
     }
-}
-
-/// The message of an error followed by those of its sources, leaving out what has been said already.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Joins the lines of a message and drops control characters, which file names of strangers may hold.

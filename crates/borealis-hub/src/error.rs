@@ -108,8 +108,8 @@ impl HubError {
     }
 }
 
-/// An error with the words of everything that caused it: `reqwest` says why only in its sources.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// The message of an error followed by those of its sources, leaving out what has been said already: `reqwest` says why only in its sources.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

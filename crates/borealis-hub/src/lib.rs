@@ -20,7 +20,7 @@ mod tree;
 mod verify;
 
 pub use cache::{CachedModel, CachedRevision};
-pub use error::HubError;
+pub use error::{HubError, chain};
 pub use hub::Hub;
 pub use id::RepoId;
 pub use pull::{Event, Pulled, Watch};
