@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use crate::KernelError;
+use crate::quant::{GROUP, QuantRow};
 
 /// Element type of a [`HostTensor`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum HostType {
     Bf16,
     /// Signed bytes in groups along the last axis; see [`HostTensor::scales`].
     I8,
+    /// Four-bit codes in groups along the last axis, two to a byte: the even element in the low half, each plus 8. The last axis is even.
+    I4,
 }
 
 /// How a backend keeps a weight matrix.
@@ -26,15 +29,21 @@ pub enum QuantFormat {
     Bf16,
     /// Signed bytes with one scale for each group of 64 inputs, `q = round(w / s)`, `s = max|w| / 127`.
     Int8,
+    /// Codes -8..=7 with one scale for each group of 64 inputs, the one with the least squared error.
+    Int4,
 }
 
 impl QuantFormat {
+    /// All of them, from the most exact to the smallest.
+    pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::Int8, Self::Int4];
+
     /// The name users write (`--dtype`).
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+            Self::Int4 => "int4",
         }
     }
 }
@@ -46,7 +55,8 @@ impl std::str::FromStr for QuantFormat {
             "f32" => Ok(Self::F32),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            _ => Err(format!("unknown dtype \"{s}\": use f32, bf16 or int8")),
+            "int4" => Ok(Self::Int4),
+            _ => Err(format!("unknown dtype \"{s}\": use f32, bf16, int8 or int4")),
         }
     }
 }
@@ -58,55 +68,41 @@ pub struct HostTensor<'a> {
     pub dtype: HostType,
     /// Shape, outermost first.
     pub shape: &'a [usize],
-    /// Little-endian bytes, not necessarily aligned; `shape.product() * size_of(dtype)` of them.
+    /// Little-endian bytes, not necessarily aligned; as many as elements and type say.
     pub data: &'a [u8],
-    /// For [`HostType::I8`]: f16 bytes, one scale per group of `group` elements of the last axis.
+    /// For [`HostType::I8`] and [`HostType::I4`]: f16 bytes, one scale per group of `group` elements of the last axis.
     pub scales: Option<(&'a [u8], usize)>,
-}
-
-/// Inputs that share one scale in [`QuantFormat::Int8`].
-pub const GROUP: usize = 64;
-
-/// One row of signed bytes with one scale per [`GROUP`] (the last group may be shorter).
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct QuantRow {
-    pub(crate) q: Vec<i8>,
-    pub(crate) scales: Vec<f16>,
-}
-
-impl QuantRow {
-    /// `s = f16(max|w| / 127)`, `q = round(w / s)`: the scale is rounded first, as a checkpoint would store it.
-    fn quantise(w: &[f32]) -> Self {
-        let mut row = Self { q: Vec::with_capacity(w.len()), scales: Vec::with_capacity(w.len().div_ceil(GROUP)) };
-        for group in w.chunks(GROUP) {
-            let max = group.iter().fold(0f32, |m, x| m.max(x.abs()));
-            let scale = f16::from_f32((max / 127.0).min(f16::MAX.to_f32()));
-            let s = scale.to_f32();
-            row.scales.push(scale);
-            row.q.extend(
-                group.iter().map(|x| if s == 0.0 { 0 } else { (x / s).round_ties_even().clamp(-127.0, 127.0) as i8 }),
-            );
-        }
-        row
-    }
-
-    fn expand(&self, out: &mut [f32]) {
-        for (g, (o, q)) in out.chunks_mut(GROUP).zip(self.q.chunks(GROUP)).enumerate() {
-            let s = self.scales[g].to_f32();
-            o.iter_mut().zip(q).for_each(|(o, &q)| *o = f32::from(q) * s);
-        }
-    }
-}
-
-/// Quantises one row as [`QuantFormat::Int8`] does: appends its codes and the bytes of its f16 scales.
-pub fn quantise(row: &[f32], codes: &mut Vec<u8>, scales: &mut Vec<u8>) {
-    let row = QuantRow::quantise(row);
-    codes.extend(row.q.iter().map(|q| *q as u8));
-    scales.extend(row.scales.iter().flat_map(|s| s.to_le_bytes()));
 }
 
 fn bad(what: String) -> KernelError {
     KernelError::Shape { op: "weight", what }
+}
+
+impl HostType {
+    /// Bytes of `elements` elements; `None` when there are too many to count.
+    pub fn bytes(self, elements: usize) -> Option<usize> {
+        match self {
+            Self::F32 => elements.checked_mul(4),
+            Self::F16 | Self::Bf16 => elements.checked_mul(2),
+            Self::I8 => Some(elements),
+            Self::I4 => Some(elements.div_ceil(2)),
+        }
+    }
+
+    /// Whether elements are codes that need scales.
+    pub fn coded(self) -> bool {
+        matches!(self, Self::I8 | Self::I4)
+    }
+
+    /// The format in which a weight of this type is kept when nobody asks for another.
+    pub fn format(self) -> QuantFormat {
+        match self {
+            Self::F32 | Self::F16 => QuantFormat::F32,
+            Self::Bf16 => QuantFormat::Bf16,
+            Self::I8 => QuantFormat::Int8,
+            Self::I4 => QuantFormat::Int4,
+        }
+    }
 }
 
 impl HostTensor<'_> {
@@ -130,24 +126,22 @@ impl HostTensor<'_> {
         self.shape[..self.shape.len().saturating_sub(1)].iter().product()
     }
 
-    /// Checks that the bytes (and the scales of [`HostType::I8`]) are as many as the shape says.
+    /// Checks that the bytes (and the scales of codes) are as many as the shape says.
     pub fn check(&self) -> Result<(), KernelError> {
-        let size = match self.dtype {
-            HostType::F32 => 4,
-            HostType::F16 | HostType::Bf16 => 2,
-            HostType::I8 => 1,
-        };
         let elements = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let bytes = elements.and_then(|n| n.checked_mul(size));
-        if bytes != Some(self.data.len()) {
+        if elements.and_then(|n| self.dtype.bytes(n)) != Some(self.data.len()) {
             return Err(bad(format!("{} bytes of {:?} for shape {:?}", self.data.len(), self.dtype, self.shape)));
         }
-        if self.dtype != HostType::I8 {
+        if !self.dtype.coded() {
             return Ok(());
         }
+        let name = self.dtype.format().name();
+        if self.dtype == HostType::I4 && !self.width().is_multiple_of(2) {
+            return Err(bad(format!("an int4 tensor of shape {:?}: its last axis must be even", self.shape)));
+        }
         match self.scales {
-            None => Err(bad(format!("an int8 tensor of shape {:?} needs scales", self.shape))),
-            Some((_, 0)) => Err(bad("an int8 group of 0 elements".into())),
+            None => Err(bad(format!("an {name} tensor of shape {:?} needs scales", self.shape))),
+            Some((_, 0)) => Err(bad(format!("an {name} group of 0 elements"))),
             Some((bytes, group)) => {
                 let want = self.rows() * self.width().div_ceil(group) * 2;
                 if bytes.len() == want {
@@ -184,13 +178,22 @@ impl HostTensor<'_> {
                     .enumerate()
                     .for_each(|(i, o)| *o = bf16::from_le_bytes(halves((row * w + i) * 2)).to_f32());
             }
-            HostType::I8 => {
+            HostType::I8 | HostType::I4 => {
                 let group = self.scales.map_or(1, |(_, g)| g);
-                for (i, o) in out.iter_mut().enumerate() {
-                    *o = f32::from(self.data[row * w + i] as i8) * self.scale(row, i / group);
+                for (g, part) in out.chunks_mut(group).enumerate() {
+                    let scale = self.scale(row, g);
+                    let codes = self.codes(row, g * group);
+                    part.iter_mut().zip(codes).for_each(|(o, q)| *o = f32::from(q) * scale);
                 }
             }
         }
+    }
+
+    /// The codes of vector `row` from element `from` on.
+    fn codes(&self, row: usize, from: usize) -> impl Iterator<Item = i8> {
+        let (w, four) = (self.width(), self.dtype == HostType::I4);
+        (row * w + from..(row + 1) * w)
+            .map(move |at| if four { (self.data[at / 2] >> (at % 2 * 4) & 15) as i8 - 8 } else { self.data[at] as i8 })
     }
 
     fn scale(&self, row: usize, index: usize) -> f32 {
@@ -199,20 +202,23 @@ impl HostTensor<'_> {
         f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
     }
 
-    /// Vector `row` in int8. Bytes of a checkpoint are kept as they are when its groups are whole numbers of ours; everything else is quantised.
-    pub(crate) fn quantised(&self, row: usize) -> QuantRow {
+    /// Vector `row` in a format that has codes. Codes of a checkpoint are kept as they are when they are of that format and their groups are whole numbers
+    /// of ours; everything else is quantised.
+    pub(crate) fn quantised(&self, row: usize, format: QuantFormat) -> QuantRow {
         let w = self.width();
-        if let (HostType::I8, Some((_, group))) = (self.dtype, self.scales)
+        if let Some((_, group)) = self.scales
+            && self.dtype.coded()
+            && self.dtype.format() == format
             && group % GROUP == 0
         {
             return QuantRow {
-                q: self.data[row * w..(row + 1) * w].iter().map(|&b| b as i8).collect(),
+                q: self.codes(row, 0).collect(),
                 scales: (0..w.div_ceil(GROUP)).map(|g| f16::from_f32(self.scale(row, g * GROUP / group))).collect(),
             };
         }
         let mut values = vec![0f32; w];
         self.row(row, &mut values);
-        QuantRow::quantise(&values)
+        QuantRow::quantise(&values, format)
     }
 
     /// All values as f32.
@@ -234,7 +240,7 @@ impl HostTensor<'_> {
                     self.row(r, row);
                     row.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32());
                 }
-                QuantFormat::Int8 => self.quantised(r).expand(row),
+                QuantFormat::Int8 | QuantFormat::Int4 => self.quantised(r, format).expand(row),
             }
         }
         Ok(out)

@@ -3,7 +3,7 @@
 //! A [`Backend`] runs about two dozen fused operations over buffers that it owns. Two implementations:
 //!
 //! * [`Reference`]: plain candle tensors. It is the specification: every other backend is tested against it, op by op.
-//! * [`Cpu`]: SIMD kernels chosen at run time (AVX2 + FMA + F16C, scalar otherwise) on one thread pool that parks.
+//! * [`Cpu`]: SIMD kernels chosen at run time (AVX-512 with VNNI, AVX2 + FMA + F16C, or scalar) on one thread pool that parks.
 //!
 //! Results of `Cpu` do not depend on the number of rows or threads: every output element is reduced in a fixed order.
 
@@ -13,6 +13,7 @@ mod cpu;
 mod error;
 mod host;
 pub mod limits;
+mod quant;
 mod reference;
 
 pub use backend::{
@@ -21,7 +22,8 @@ pub use backend::{
 pub use candle_core as candle;
 pub use candle_nn;
 
-pub use cpu::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
+pub use cpu::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight, Instructions};
 pub use error::KernelError;
-pub use host::{GROUP, HostTensor, HostType, QuantFormat, quantise};
+pub use host::{HostTensor, HostType, QuantFormat};
+pub use quant::{GROUP, quantise};
 pub use reference::{Reference, ReferenceKv, ReferenceRouting, ReferenceWeight};

@@ -4,6 +4,8 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use crate::cpu::memory::Aligned;
+
 /// Time that one measurement takes.
 const SPAN: Duration = Duration::from_millis(180);
 /// The best slice of so long counts for each thread: another program that holds the core for a while only makes it slower, and slices are
@@ -18,7 +20,9 @@ pub fn read_bandwidth(bytes: usize, threads: usize) -> f64 {
     let threads = threads.max(1);
     let words = (bytes / threads / 8).max(1024);
     together(threads, || {
-        let data = vec![1u64; words];
+        // In large pages, as weights are.
+        let mut data = Aligned::new(words);
+        data.fill(1u64);
         let mut at = 0;
         move || {
             let piece = &data[at..words.min(at + PIECE)];
@@ -32,13 +36,18 @@ pub fn read_bandwidth(bytes: usize, threads: usize) -> f64 {
 /// f32 operations per second (a multiply-add counts as two) of `threads` threads on numbers in registers, with the widest instructions that
 /// the CPU kernels use.
 pub fn peak_flops(threads: usize) -> f64 {
-    together(threads.max(1), || {
-        || {
-            let rounds = 2_000;
-            black_box(multiply_add(black_box(rounds)));
-            (rounds * CHAINS * LANES * 2) as f64
-        }
-    })
+    peak(threads, chains::floats)
+}
+
+/// Operations per second (a multiply-add counts as two) on eight-bit codes, as for int8 weights: sums in 32 bits, with the widest instructions
+/// that the CPU kernels use.
+pub fn peak_codes(threads: usize) -> f64 {
+    peak(threads, chains::codes)
+}
+
+/// Operations per second of a loop that returns how many multiply-adds it did.
+fn peak(threads: usize, work: fn(usize) -> usize) -> f64 {
+    together(threads.max(1), || || 2.0 * black_box(work(black_box(2_000))) as f64)
 }
 
 /// Runs what `prepare` returns on `threads` threads at the same time for [`SPAN`]; the work is in units that it returns. Units per second: the
@@ -69,16 +78,24 @@ fn together<W: FnMut() -> f64>(threads: usize, prepare: impl Fn() -> W + Sync) -
 
 fn sum(data: &[u64]) -> u64 {
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, as just asked.
-        return unsafe { sum_avx2(data) };
+    {
+        #[target_feature(enable = "avx2")]
+        fn sum_avx2(data: &[u64]) -> u64 {
+            sum_any(data)
+        }
+        #[target_feature(enable = "avx512f")]
+        fn sum_avx512(data: &[u64]) -> u64 {
+            sum_any(data)
+        }
+        if std::is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has AVX-512, as just asked.
+            return unsafe { sum_avx512(data) };
+        }
+        if std::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2, as just asked.
+            return unsafe { sum_avx2(data) };
+        }
     }
-    sum_any(data)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn sum_avx2(data: &[u64]) -> u64 {
     sum_any(data)
 }
 
@@ -95,41 +112,115 @@ fn sum_any(data: &[u64]) -> u64 {
     sums.iter().chain(rest).fold(0, |a, b| a.wrapping_add(*b))
 }
 
-/// Independent chains of multiply-adds: enough to hide their latency.
-const CHAINS: usize = 12;
-/// Numbers in one register.
-const LANES: usize = 8;
+/// Loops of independent chains in registers: each returns the multiply-adds that it did in `rounds` rounds.
+mod chains {
+    use std::hint::black_box;
 
-fn multiply_add(rounds: usize) -> f32 {
+    use crate::cpu::simd::Level;
+
+    /// Chains: enough to hide the latency of an instruction.
+    const CHAINS: usize = 12;
+
+    pub(super) fn floats(rounds: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if Level::detect().avx512() {
+                // SAFETY: the level says so.
+                return unsafe { x86::floats_avx512(rounds) };
+            }
+            if Level::detect().avx2() {
+                // SAFETY: the level says so.
+                return unsafe { x86::floats_avx2(rounds) };
+            }
+        }
+        let mut sums = [1.0f32; CHAINS * 8];
+        let (a, b) = (black_box(0.999), black_box(0.001));
+        for _ in 0..rounds {
+            sums.iter_mut().for_each(|s| *s = *s * a + b);
+        }
+        black_box(sums);
+        rounds * CHAINS * 8
+    }
+
+    pub(super) fn codes(rounds: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if Level::detect().avx512() {
+                // SAFETY: the level says so.
+                return unsafe { x86::codes_avx512(rounds) };
+            }
+            if Level::detect().avx2() {
+                // SAFETY: the level says so.
+                return unsafe { x86::codes_avx2(rounds) };
+            }
+        }
+        let mut sums = [1i32; CHAINS * 8];
+        let (a, b) = (black_box(3i8), black_box(5u8));
+        for _ in 0..rounds {
+            sums.iter_mut().for_each(|s| *s = s.wrapping_add(i32::from(a) * i32::from(b) ^ *s));
+        }
+        black_box(sums);
+        rounds * CHAINS * 8
+    }
+
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
-        // SAFETY: the processor has AVX2 and FMA, as just asked.
-        return unsafe { multiply_add_fma(rounds) };
-    }
-    let mut sums = [1.0f32; CHAINS * LANES];
-    let (a, b) = (black_box(0.999), black_box(0.001));
-    for _ in 0..rounds {
-        for s in &mut sums {
-            *s = *s * a + b;
-        }
-    }
-    sums.iter().sum()
-}
+    mod x86 {
+        use std::arch::x86_64::*;
+        use std::hint::black_box;
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn multiply_add_fma(rounds: usize) -> f32 {
-    use std::arch::x86_64::{_mm256_add_ps, _mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps};
-    // Hidden, or the compiler would work the loop out.
-    let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
-    let mut sums = [_mm256_set1_ps(1.0); CHAINS];
-    for _ in 0..rounds {
-        for s in &mut sums {
-            *s = _mm256_fmadd_ps(*s, a, b);
+        use super::CHAINS;
+
+        // Operands are hidden, or the compiler would work the loops out.
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+        pub(super) fn floats_avx512(rounds: usize) -> usize {
+            let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+            let mut sums = [_mm512_set1_ps(1.0); CHAINS];
+            for _ in 0..rounds {
+                sums.iter_mut().for_each(|s| *s = _mm512_fmadd_ps(*s, a, b));
+            }
+            black_box(sums);
+            rounds * CHAINS * 16
+        }
+
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(super) fn floats_avx2(rounds: usize) -> usize {
+            let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
+            let mut sums = [_mm256_set1_ps(1.0); CHAINS];
+            for _ in 0..rounds {
+                sums.iter_mut().for_each(|s| *s = _mm256_fmadd_ps(*s, a, b));
+            }
+            black_box(sums);
+            rounds * CHAINS * 8
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+        pub(super) fn codes_avx512(rounds: usize) -> usize {
+            let (a, b) = (_mm512_set1_epi8(black_box(3)), _mm512_set1_epi8(black_box(5)));
+            let mut sums = [_mm512_set1_epi32(1); CHAINS];
+            for _ in 0..rounds {
+                sums.iter_mut().for_each(|s| *s = _mm512_dpbusd_epi32(*s, a, b));
+            }
+            black_box(sums);
+            rounds * CHAINS * 64
+        }
+
+        /// As the kernel does: the sign moves to one side, pairs in 16 bits, fours in 32.
+        #[target_feature(enable = "avx2,fma,f16c")]
+        pub(super) fn codes_avx2(rounds: usize) -> usize {
+            let (a, b) = (_mm256_set1_epi8(black_box(3)), _mm256_set1_epi8(black_box(5)));
+            let ones = _mm256_set1_epi16(black_box(1));
+            let mut sums = [_mm256_set1_epi32(1); CHAINS];
+            for _ in 0..rounds {
+                for s in &mut sums {
+                    let signed = _mm256_sign_epi8(b, *s);
+                    *s = _mm256_add_epi32(*s, _mm256_madd_epi16(_mm256_maddubs_epi16(a, signed), ones));
+                }
+            }
+            black_box(sums);
+            rounds * CHAINS * 32
         }
     }
-    let all = sums.into_iter().fold(_mm256_set1_ps(0.0), |x, y| _mm256_add_ps(x, y));
-    _mm256_cvtss_f32(all)
 }
 
 #[cfg(test)]
@@ -140,8 +231,9 @@ mod tests {
     fn limits_are_numbers() {
         let bandwidth = read_bandwidth(1 << 20, 1);
         assert!(bandwidth.is_finite() && bandwidth > 0.0);
-        let peak = peak_flops(1);
-        assert!(peak.is_finite() && peak > 0.0);
+        for peak in [peak_flops(1), peak_codes(1)] {
+            assert!(peak.is_finite() && peak > 0.0);
+        }
     }
 
     #[test]

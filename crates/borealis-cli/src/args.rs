@@ -8,7 +8,7 @@ use borealis_kernels::{DeviceSpec, QuantFormat};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, completions, convert, evaluate, generate, hub, inspect, keys, serve, tokenize};
+use crate::commands::{bench, completions, convert, evaluate, generate, hub, inspect, keys, serve, synth, tokenize};
 
 /// Heading of the options that choose the model and where it runs.
 const MACHINE: &str = "Model and machine";
@@ -49,6 +49,9 @@ pub enum Command {
     /// Write a model in the native format, quantised when asked
     #[command(after_help = convert::EXAMPLES)]
     Convert(convert::Args),
+    /// Write a model with random weights, to measure speeds on
+    #[command(after_help = synth::EXAMPLES)]
+    Synth(synth::Args),
     /// Fetch a model from the Hugging Face hub
     #[command(after_help = hub::PULL_EXAMPLES)]
     Pull(hub::PullArgs),
@@ -84,10 +87,15 @@ impl Command {
         match self {
             Self::Generate(args) => args.json,
             Self::Inspect(args) => args.json,
-            Self::Bench(args) => args.json,
+            Self::Bench(args) => args.json(),
             Self::Evaluate(args) => args.json,
             Self::List(args) => args.json,
-            Self::Tokenize(_) | Self::Convert(_) | Self::Pull(_) | Self::Rm(_) | Self::Completions(_) => false,
+            Self::Tokenize(_)
+            | Self::Convert(_)
+            | Self::Synth(_)
+            | Self::Pull(_)
+            | Self::Rm(_)
+            | Self::Completions(_) => false,
             Self::Serve(_) | Self::Keys(_) | Self::Worker(_) | Self::Media => false,
         }
     }
@@ -102,7 +110,7 @@ pub struct MachineArgs {
     /// Where to compute: auto, cpu or reference (slow, the specification)
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = MACHINE)]
     pub device: DeviceSpec,
-    /// How weights are kept: f32, bf16 or int8 [default: as in the model's files]
+    /// How weights are kept: f32, bf16, int8 or int4 [default: as in the model's files]
     #[arg(long, value_name = "TYPE", value_parser = dtype, help_heading = MACHINE)]
     pub dtype: Option<QuantFormat>,
     /// Threads that compute [default: one per core]
@@ -130,7 +138,7 @@ fn device(text: &str) -> Result<DeviceSpec, String> {
 }
 
 fn dtype(text: &str) -> Result<QuantFormat, String> {
-    text.parse().map_err(|_| "use f32, bf16 or int8".to_string())
+    text.parse().map_err(|_| "use f32, bf16, int8 or int4".to_string())
 }
 
 /// Bytes from `1500`, `900M`, `1.5G` (powers of 1024).

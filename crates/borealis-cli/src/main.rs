@@ -51,6 +51,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Inspect(args) => commands::inspect::run(args),
         Command::Convert(args) => commands::convert::run(args),
+        Command::Synth(args) => commands::synth::run(args),
         Command::Pull(args) => commands::hub::pull(args),
         Command::List(args) => commands::hub::list(args),
         Command::Rm(args) => commands::hub::remove(args),

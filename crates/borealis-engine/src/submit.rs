@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use borealis_kernels::{Cpu, DeviceSpec, HostType, QuantFormat, Reference};
+use borealis_kernels::{Cpu, DeviceSpec, QuantFormat, Reference};
 use borealis_media::PixelFormat;
 use borealis_model::Forward;
 use borealis_tokenizers::{FrameSpec, Output, Part, Prompt, StreamDecoder, Tokenizers};
@@ -53,11 +53,7 @@ pub fn step_threads(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<us
 
 /// The format in which the checkpoint keeps its matrices.
 fn stored_format(checkpoint: &Checkpoint) -> Result<QuantFormat> {
-    Ok(match checkpoint.tensors("")?.get("model.embed_tokens.weight")?.dtype {
-        HostType::F32 | HostType::F16 => QuantFormat::F32,
-        HostType::Bf16 => QuantFormat::Bf16,
-        HostType::I8 => QuantFormat::Int8,
-    })
+    Ok(checkpoint.tensors("")?.get("model.embed_tokens.weight")?.dtype.format())
 }
 
 /// Checks a request, reads and encodes its inputs, plans it and sizes it.

@@ -30,7 +30,9 @@ fn matrix_bytes(c: &ModelConfig, name: &str, shape: &[usize], format: QuantForma
             _ if EXACT.iter().any(|e| is(e)) => 4 * rows * inputs as u64,
             QuantFormat::F32 => 4 * rows * inputs as u64,
             QuantFormat::Bf16 => 2 * rows * inputs as u64,
-            QuantFormat::Int8 => rows * (inputs + 2 * inputs.div_ceil(GROUP)) as u64,
+            // Whole groups of codes, and a scale for each.
+            QuantFormat::Int8 => rows * (inputs.div_ceil(GROUP) * (GROUP + 2)) as u64,
+            QuantFormat::Int4 => rows * (inputs.div_ceil(GROUP) * (GROUP / 2 + 2)) as u64,
         }
     };
     match c.latent {

@@ -44,7 +44,7 @@ impl<B: Backend> Loader<'_, B> {
             HostType::F32 => tensor.data.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
             HostType::F16 => halves(&tensor.data, 0x7C00),
             HostType::Bf16 => halves(&tensor.data, 0x7F80),
-            HostType::I8 => tensor.scales.is_none_or(|(scales, _)| halves(scales, 0x7C00)),
+            HostType::I8 | HostType::I4 => tensor.scales.is_none_or(|(scales, _)| halves(scales, 0x7C00)),
         };
         if finite {
             return Ok(tensor);

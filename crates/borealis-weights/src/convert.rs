@@ -1,20 +1,14 @@
 //! Writing a checkpoint in our format, tensor by tensor: what is held in memory is one matrix, whatever the size of the model.
 
 use crate::checkpoint::Checkpoint;
-use crate::{Result, TensorSet, WeightsError};
-use borealis_kernels::{GROUP, HostType, quantise};
+use crate::{Result, TensorSet, WeightsError, writer};
+use borealis_kernels::{GROUP, HostType, QuantFormat, quantise};
 use half::{bf16, f16};
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use serde_json::{Map, json};
+use std::path::Path;
 
 /// Tensor bytes after which a new file is begun.
 const SHARD: u64 = 5_000_000_000;
-/// File with the hash of every other file, as `sha256sum` writes and checks it.
-const SUMS: &str = "SHA256SUMS";
-
 /// In what the transformer's matrices are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
@@ -24,6 +18,19 @@ pub enum Target {
     Bf16,
     /// Signed bytes in groups of 64 with f16 scales (`weights.md`, section 10); matrices whose columns are no multiple of 64 stay as they are.
     Int8,
+    /// Four-bit codes, otherwise as int8.
+    Int4,
+}
+
+impl Target {
+    /// The types and groups that `config.json` then names.
+    fn quantization(self) -> Option<QuantFormat> {
+        match self {
+            Self::AsIs | Self::Bf16 => None,
+            Self::Int8 => Some(QuantFormat::Int8),
+            Self::Int4 => Some(QuantFormat::Int4),
+        }
+    }
 }
 
 /// What was written, or would be.
@@ -62,25 +69,29 @@ pub fn convert(
     format: Target,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Converted> {
-    if fs::read_dir(target).is_ok_and(|mut d| d.next().is_some()) || target.is_file() {
-        return Err(WeightsError::Exists { path: target.to_path_buf() });
-    }
-    let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let partial = target.with_file_name(format!(".{name}.partial-{}", std::process::id()));
-    let result = Writer { root: partial.clone(), sums: Vec::new(), written: 0, progress }.run(checkpoint, format);
-    let moved = result.and_then(|converted| {
-        let failed = |source| WeightsError::Write { file: target.display().to_string(), source };
-        if target.is_dir() {
-            fs::remove_dir(target).map_err(failed)?;
+    writer::folder(target, progress, |writer| {
+        let converted = plan(checkpoint, format)?;
+        for (name, bytes) in small_files(checkpoint, format)? {
+            writer.file(&name, |out, _| out(&bytes))?;
         }
-        fs::rename(&partial, target).map_err(failed)?;
+        for (folder, set) in checkpoint.sets() {
+            let shards = shards(set, if folder.is_empty() { format } else { Target::AsIs })?;
+            if shards.len() > 1 {
+                writer.file(&at(folder, INDEX), |out, _| out(&index(&shards)))?;
+            }
+            for (i, shard) in shards.iter().enumerate() {
+                writer.file(&at(folder, &shard_name(i, shards.len())), |out, tell| {
+                    out(&header(shard))?;
+                    for tensor in shard {
+                        tensor.write(out)?;
+                        tell(tensor.parts.iter().map(|p| p.3).sum());
+                    }
+                    Ok(())
+                })?;
+            }
+        }
         Ok(converted)
-    });
-    if moved.is_err() {
-        // What went wrong is told; leftovers are only in the way.
-        let _ = fs::remove_dir_all(&partial);
-    }
-    moved
+    })
 }
 
 /// What [`convert`] would write.
@@ -121,9 +132,11 @@ fn small_files(checkpoint: &Checkpoint, format: Target) -> Result<Vec<(String, V
     let mut files = Vec::new();
     for (name, bytes) in checkpoint.files() {
         let mut bytes = bytes.to_vec();
-        if name == "config.json" && format == Target::Int8 {
+        if name == "config.json"
+            && let Some(format) = format.quantization()
+        {
             let mut config = crate::parse_json(name, &bytes)?;
-            config["quantization"] = json!({"format": "int8", "group": GROUP});
+            config["quantization"] = json!({"format": format.name(), "group": GROUP});
             bytes = config.to_string().into_bytes();
         }
         files.push((name.to_string(), bytes));
@@ -145,11 +158,14 @@ fn shards(set: &TensorSet, format: Target) -> Result<Vec<Vec<Plan<'_>>>> {
     let mut shards: Vec<Vec<Plan<'_>>> = vec![Vec::new()];
     let mut size = 0;
     for (name, dtype, shape, _) in set.stored() {
-        if dtype == HostType::I8 && format != Target::AsIs {
+        if dtype.coded() && format != Target::AsIs {
             return Err(WeightsError::Tensor {
                 file: "model.safetensors".into(),
                 tensor: name.into(),
-                problem: "is int8 already: convert from the checkpoint that it was made of".into(),
+                problem: format!(
+                    "is {} already: convert from the checkpoint that it was made of",
+                    dtype.format().name()
+                ),
             });
         }
         let plan = Plan::new(set, name, dtype, shape, format)?;
@@ -172,19 +188,27 @@ impl<'a> Plan<'a> {
         let to = match format {
             Target::Bf16 if is_matrix(name, shape) => HostType::Bf16,
             Target::Int8 if is_matrix(name, shape) && columns.is_multiple_of(GROUP) => HostType::I8,
+            Target::Int4 if is_matrix(name, shape) && columns.is_multiple_of(GROUP) => HostType::I4,
             // As DeepSeek's own conversion does it: a bf16 number is as good as 8 bits and a scale.
             Target::AsIs if set.is_expanded(name) => HostType::Bf16,
             _ => from,
         };
         let elements = shape.iter().product::<usize>() as u64;
-        let (label, width) = match to {
-            HostType::F32 => ("F32", 4),
-            HostType::F16 => ("F16", 2),
-            HostType::Bf16 => ("BF16", 2),
-            HostType::I8 => ("I8", 1),
+        let (label, bytes) = match to {
+            HostType::F32 => ("F32", 4 * elements),
+            HostType::F16 => ("F16", 2 * elements),
+            HostType::Bf16 => ("BF16", 2 * elements),
+            HostType::I8 => ("I8", elements),
+            HostType::I4 => ("U8", elements / 2),
         };
-        let mut parts = vec![(name.to_string(), label, shape.to_vec(), elements * width)];
-        let group = if to == HostType::I8 { Some(set.scales(name)?.map_or(GROUP, |s| s.1)) } else { None };
+        let mut stored = shape.to_vec();
+        if to == HostType::I4
+            && let Some(last) = stored.last_mut()
+        {
+            *last /= 2;
+        }
+        let mut parts = vec![(name.to_string(), label, stored, bytes)];
+        let group = if to.coded() { Some(set.scales(name)?.map_or(GROUP, |s| s.1)) } else { None };
         if let Some(group) = group {
             let mut scales = shape.to_vec();
             if let Some(last) = scales.last_mut() {
@@ -214,10 +238,10 @@ impl<'a> Plan<'a> {
             for rows in piece.chunks(width * self.columns * (1usize << 20).div_ceil(self.columns)) {
                 let values = floats(rows, self.from);
                 match self.to {
-                    HostType::I8 => {
+                    HostType::I8 | HostType::I4 => {
                         let mut codes = Vec::with_capacity(values.len());
                         for row in values.chunks_exact(self.columns) {
-                            quantise(row, &mut codes, &mut scales);
+                            quantise(row, self.to.format(), &mut codes, &mut scales);
                         }
                         out(&codes)?;
                     }
@@ -237,22 +261,15 @@ fn floats(bytes: &[u8], dtype: HostType) -> Vec<f32> {
     match dtype {
         HostType::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
         HostType::F16 => halves(|b| f16::from_le_bytes(b).to_f32()),
-        // int8 is never converted: `shards` refuses it.
-        HostType::Bf16 | HostType::I8 => halves(|b| bf16::from_le_bytes(b).to_f32()),
+        // Codes are never converted: `shards` refuses them.
+        HostType::Bf16 | HostType::I8 | HostType::I4 => halves(|b| bf16::from_le_bytes(b).to_f32()),
     }
 }
 
-/// The length and the header of a safetensors file, padded to whole words.
 fn header(shard: &[Plan<'_>]) -> Vec<u8> {
-    let mut fields = Map::new();
-    let mut start = 0;
-    for (name, dtype, shape, bytes) in shard.iter().flat_map(|p| &p.parts) {
-        fields.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, start + bytes]}));
-        start += bytes;
-    }
-    let mut text = Value::Object(fields).to_string().into_bytes();
-    text.resize(text.len().next_multiple_of(8), b' ');
-    [&(text.len() as u64).to_le_bytes()[..], &text].concat()
+    writer::header(
+        shard.iter().flat_map(|p| &p.parts).map(|(name, dtype, shape, bytes)| (&**name, *dtype, &**shape, *bytes)),
+    )
 }
 
 fn index(shards: &[Vec<Plan<'_>>]) -> Vec<u8> {
@@ -263,69 +280,4 @@ fn index(shards: &[Vec<Plan<'_>>]) -> Vec<u8> {
         }
     }
     json!({"metadata": {}, "weight_map": map}).to_string().into_bytes()
-}
-
-struct Writer<'a> {
-    root: PathBuf,
-    /// Lines of [`SUMS`].
-    sums: Vec<String>,
-    written: u64,
-    progress: &'a mut dyn FnMut(u64),
-}
-
-impl Writer<'_> {
-    fn run(mut self, checkpoint: &Checkpoint, format: Target) -> Result<Converted> {
-        let converted = plan(checkpoint, format)?;
-        for (name, bytes) in small_files(checkpoint, format)? {
-            self.file(&name, |out, _| out(&bytes))?;
-        }
-        for (folder, set) in checkpoint.sets() {
-            let shards = shards(set, if folder.is_empty() { format } else { Target::AsIs })?;
-            if shards.len() > 1 {
-                self.file(&at(folder, INDEX), |out, _| out(&index(&shards)))?;
-            }
-            for (i, shard) in shards.iter().enumerate() {
-                self.file(&at(folder, &shard_name(i, shards.len())), |out, tell| {
-                    out(&header(shard))?;
-                    for tensor in shard {
-                        tensor.write(out)?;
-                        tell(tensor.parts.iter().map(|p| p.3).sum());
-                    }
-                    Ok(())
-                })?;
-            }
-        }
-        let sums = self.sums.concat();
-        self.file(SUMS, |out, _| out(sums.as_bytes()))?;
-        Ok(converted)
-    }
-
-    /// Writes one file and notes its hash.
-    #[allow(clippy::type_complexity)]
-    fn file(
-        &mut self,
-        name: &str,
-        content: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<()>, &mut dyn FnMut(u64)) -> Result<()>,
-    ) -> Result<()> {
-        let path = self.root.join(name);
-        let failed = |source| WeightsError::Write { file: name.to_string(), source };
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).map_err(failed)?);
-        let mut hash = Sha256::new();
-        let (written, progress) = (&mut self.written, &mut *self.progress);
-        let mut write = |bytes: &[u8]| {
-            hash.update(bytes);
-            file.write_all(bytes).map_err(failed)
-        };
-        content(&mut write, &mut |bytes| {
-            *written += bytes;
-            progress(*written);
-        })?;
-        file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
-        let digest: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        self.sums.push(format!("{digest}  {name}\n"));
-        Ok(())
-    }
 }

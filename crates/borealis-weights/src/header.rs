@@ -16,6 +16,7 @@ pub(crate) struct Raw {
     pub name: String,
     /// Its type, or the name of one that is not read.
     pub dtype: std::result::Result<HostType, String>,
+    /// In elements: for I4 (U8 in the file) the last axis is twice the file's.
     pub shape: Vec<usize>,
     /// Bytes in the file (not in the data section).
     pub range: Range<usize>,
@@ -50,12 +51,21 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Vec<Raw>> {
     let mut raws = Vec::with_capacity(metadata.tensors().len());
     for (name, info) in metadata.tensors() {
         let bad = |problem: String| WeightsError::Tensor { file: file.into(), tensor: name.clone(), problem };
-        let dtype = host_type(info.dtype).ok_or_else(|| info.dtype.to_string());
+        let mut shape = info.shape.clone();
+        let dtype = match (info.dtype, shape.last_mut()) {
+            // Two codes to a byte: the tensor's own shape has twice the columns.
+            (Dtype::U8, Some(columns)) => {
+                *columns =
+                    columns.checked_mul(2).ok_or_else(|| bad("has more columns than memory has bytes".into()))?;
+                Ok(HostType::I4)
+            }
+            (dtype, _) => host_type(dtype).ok_or_else(|| dtype.to_string()),
+        };
         if info.shape.len() > MAX_RANK || info.shape.contains(&0) {
             return Err(bad(format!("has shape {:?}: use 0 to {MAX_RANK} axes of at least 1", info.shape)));
         }
         let (from, to) = info.data_offsets;
-        raws.push(Raw { name, dtype, shape: info.shape.clone(), range: start + from..start + to });
+        raws.push(Raw { name, dtype, shape, range: start + from..start + to });
     }
     raws.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(raws)

@@ -29,9 +29,11 @@ mod names;
 mod nearest;
 mod shards;
 mod storage;
+mod synth;
 mod tensors;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod writer;
 
 pub use checkpoint::Checkpoint;
 pub use component::Component;
@@ -45,6 +47,7 @@ pub use manifest::{
 };
 pub use names::{NameMap, Piece, Rule};
 pub use nearest::nearest;
+pub use synth::{SynthShape, plan_synthesis, synthesise};
 pub use tensors::{Tensor, TensorSet};
 
 /// Result of everything here.

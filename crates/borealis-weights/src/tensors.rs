@@ -6,15 +6,14 @@ use crate::names::{NameMap, Piece, Place};
 use crate::shards::Shards;
 use crate::storage::Bytes;
 use crate::{Quantization, Result, WeightsError, nearest};
-use borealis_kernels::{HostTensor, HostType};
-use half::{bf16, f16};
+use borealis_kernels::{HostTensor, HostType, QuantFormat};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Ending of the scales of an int8 tensor.
+/// Ending of the scales of an int8 or int4 tensor.
 const SCALES: &str = ".scales";
 
 /// Tensors by name. All names, types, shapes and offsets were checked when it was opened; values are read from the mapped file when asked for.
@@ -54,7 +53,7 @@ pub struct Tensor<'a> {
     pub shape: &'a [usize],
     /// Little-endian bytes.
     pub data: Cow<'a, [u8]>,
-    /// For int8: the f16 bytes of the scales, and the elements per scale.
+    /// For int8 and int4: the f16 bytes of the scales, and the elements per scale.
     pub scales: Option<(&'a [u8], usize)>,
 }
 
@@ -80,8 +79,9 @@ impl TensorSet {
         for (shard, (data, raws)) in shards.parts.into_iter().enumerate() {
             bytes.push(data);
             for raw in raws {
-                let (dtype, parts) = (set.dtype(&raw)?, vec![(shard, raw.range)]);
-                set.entries.insert(raw.name, Entry::new(dtype, raw.shape, parts));
+                let four = quantization.is_some_and(|q| q.format == QuantFormat::Int4);
+                let dtype = if four && raw.dtype == Ok(HostType::I4) { HostType::I4 } else { set.dtype(&raw)? };
+                set.entries.insert(raw.name, Entry::new(dtype, raw.shape, vec![(shard, raw.range)]));
             }
         }
         set.shards = Arc::new(bytes);
@@ -143,8 +143,14 @@ impl TensorSet {
     }
 
     fn dtype(&self, raw: &Raw) -> Result<HostType> {
-        let unknown = |name: &String| self.bad(&raw.name, format!("has type {name}: use F32, F16, BF16 or I8"));
-        raw.dtype.as_ref().copied().map_err(unknown)
+        match &raw.dtype {
+            Ok(HostType::I4) => Err(self.bad(
+                &raw.name,
+                "has type U8: use F32, F16, BF16 or I8, or say \"quantization\": {\"format\": \"int4\", \"group\": 64} in config.json".into(),
+            )),
+            Ok(dtype) => Ok(*dtype),
+            Err(name) => Err(self.bad(&raw.name, format!("has type {name}: use F32, F16, BF16 or I8"))),
+        }
     }
 
     /// Puts the experts' matrices of one layer together: `[E, rows, columns]`, gate and up of an expert one above the other.
@@ -165,7 +171,7 @@ impl TensorSet {
         }
         let first = &pieces[0].raw;
         let (dtype, shape) = (self.dtype(first)?, first.shape.clone());
-        if dtype == HostType::I8 || shape.len() != 2 {
+        if dtype.coded() || shape.len() != 2 {
             return Err(
                 self.bad(&first.name, format!("is {dtype:?} {shape:?}: an expert's matrix has two axes of floats"))
             );
@@ -181,23 +187,27 @@ impl TensorSet {
         Ok(Entry::new(dtype, shape, pieces.into_iter().map(|p| (p.shard, p.raw.range)).collect()))
     }
 
-    /// Attaches `<name>.scales` to the int8 tensor `<name>` (weights.md, section 10).
+    /// Attaches `<name>.scales` to the int8 or int4 tensor `<name>` (weights.md, section 10).
     fn join_scales(&mut self, quantization: Option<Quantization>) -> Result<()> {
         let quantised: Vec<String> =
-            self.entries.iter().filter(|(_, e)| e.dtype == HostType::I8).map(|(n, _)| n.clone()).collect();
+            self.entries.iter().filter(|(_, e)| e.dtype.coded()).map(|(n, _)| n.clone()).collect();
         for name in quantised {
             let bad = |problem: String| self.bad(&name, problem);
-            let Some(Quantization { group }) = quantization else {
-                return Err(bad(
-                    "is I8 but config.json has no \"quantization\": add {\"format\": \"int8\", \"group\": 64}".into(),
-                ));
+            let entry = &self.entries[&name];
+            let format = entry.dtype.format().name();
+            let label = if entry.dtype == HostType::I4 { "U8" } else { "I8" };
+            let Some(Quantization { group, .. }) = quantization.filter(|q| q.format == entry.dtype.format()) else {
+                let problem = format!(
+                    "is {label} but config.json has no \"quantization\" of this type: add {{\"format\": \"{format}\", \"group\": 64}}"
+                );
+                return Err(bad(problem));
             };
-            let Some((&last, outer)) = self.entries[&name].shape.split_last() else {
-                return Err(bad("is I8 and has no axes: int8 tensors are matrices".into()));
+            let Some((&last, outer)) = entry.shape.split_last() else {
+                return Err(bad(format!("is {label} and has no axes: {format} tensors are matrices")));
             };
             if !last.is_multiple_of(group) || outer.is_empty() {
                 return Err(bad(format!(
-                    "is I8 with {last} columns: int8 tensors are matrices whose columns are a multiple of the group, {group}"
+                    "is {label} with {last} columns: {format} tensors are matrices whose columns are a multiple of the group, {group}"
                 )));
             }
             let mut expected = outer.to_vec();
@@ -206,7 +216,7 @@ impl TensorSet {
             let found = self.entries.get(&scales).map(|e| (e.dtype, e.shape.clone()));
             if found != Some((HostType::F16, expected.clone())) {
                 let found = found.map_or("it is missing".into(), |(t, s)| format!("it is {t:?} {s:?}"));
-                return Err(bad(format!("is I8 and needs {scales} as F16 {expected:?}: {found}")));
+                return Err(bad(format!("is {label} and needs {scales} as F16 {expected:?}: {found}")));
             }
             let scales = self.entries.remove(&scales).and_then(|mut e| Some((e.parts.pop()?, group)));
             if let Some(entry) = self.entries.get_mut(&name) {
@@ -216,7 +226,7 @@ impl TensorSet {
         Ok(())
     }
 
-    /// All names, sorted. Scales of int8 tensors are part of their tensor and have no name of their own here.
+    /// All names, sorted. Scales of int8 and int4 tensors are part of their tensor and have no name of their own here.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
     }
@@ -271,7 +281,7 @@ impl TensorSet {
             .is_some_and(|e| e.parts.iter().any(|(shard, r)| self.blocks.contains_key(&(*shard, r.start))))
     }
 
-    /// The f16 bytes of the scales of an int8 tensor, and the elements per scale.
+    /// The f16 bytes of the scales of an int8 or int4 tensor, and the elements per scale.
     pub fn scales(&self, name: &str) -> Result<Option<(&[u8], usize)>> {
         Ok(self.entry(name)?.scales.as_ref().map(|(part, group)| (self.part(part), *group)))
     }
@@ -296,15 +306,13 @@ impl TensorSet {
         self.get(name)
     }
 
-    /// All numbers of the tensor `name` as f32, int8 expanded; refuses NaN and infinities.
+    /// All numbers of the tensor `name` as f32, int8 and int4 expanded; refuses NaN and infinities.
     pub fn to_f32(&self, name: &str) -> Result<Vec<f32>> {
-        let values = expand(&self.get(name)?.host());
+        let bad = |problem| WeightsError::Tensor { file: self.file.clone(), tensor: name.into(), problem };
+        let values = self.get(name)?.host().to_f32().map_err(|e| bad(e.to_string()))?;
         match values.iter().position(|v| !v.is_finite()) {
             None => Ok(values),
-            Some(at) => {
-                let problem = format!("has the value {} at index {at}: all numbers must be finite", values[at]);
-                Err(WeightsError::Tensor { file: self.file.clone(), tensor: name.into(), problem })
-            }
+            Some(at) => Err(bad(format!("has the value {} at index {at}: all numbers must be finite", values[at]))),
         }
     }
 
@@ -376,22 +384,5 @@ impl Entry {
 
     fn bytes(&self) -> u64 {
         self.parts.iter().chain(self.scales.iter().map(|s| &s.0)).map(|(_, range)| range.len() as u64).sum()
-    }
-}
-
-fn expand(t: &HostTensor<'_>) -> Vec<f32> {
-    let halves =
-        |bytes: &[u8], f: fn([u8; 2]) -> f32| bytes.as_chunks::<2>().0.iter().map(|b| f(*b)).collect::<Vec<f32>>();
-    let from_f16 = |b| f16::from_le_bytes(b).to_f32();
-    match t.dtype {
-        HostType::F32 => t.data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        HostType::F16 => halves(t.data, from_f16),
-        HostType::Bf16 => halves(t.data, |b| bf16::from_le_bytes(b).to_f32()),
-        HostType::I8 => {
-            // Scales are always there: `join_scales` refuses an int8 tensor without them.
-            let (scales, group) = t.scales.unwrap_or((&[], 1));
-            let scales = halves(scales, from_f16);
-            t.data.chunks(group).zip(scales).flat_map(|(q, s)| q.iter().map(move |q| f32::from(*q as i8) * s)).collect()
-        }
     }
 }

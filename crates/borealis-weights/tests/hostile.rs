@@ -122,6 +122,24 @@ fn int8_needs_its_scales() {
     says(&open(r#"{"a":{"dtype":"I8","shape":[64],"data_offsets":[0,64]}}"#, 64), &["multiple of the group, 64"]);
     let scales = r#"{"a":{"dtype":"I8","shape":[1,64],"data_offsets":[0,64]},"a.scales":{"dtype":"F16","shape":[2],"data_offsets":[64,68]}}"#;
     says(&open(scales, 68), &["a.scales as F16 [1, 1]: it is F16 [2]"]);
+    let four = r#"{"a":{"dtype":"U8","shape":[1,32],"data_offsets":[0,32]}}"#;
+    says(&open(four, 32), &["a has type U8", "\"format\": \"int4\""]);
+    config["quantization"]["format"] = json!("int4");
+    let open = |header: &str, data: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = CheckpointBuilder::new(config.clone()).file("model.safetensors", file(header, data));
+        builder.write(folder.path()).unwrap();
+        refused(folder.path())
+    };
+    says(&open(four, 32), &["a is U8 and needs a.scales as F16 [1, 1]: it is missing"]);
+    says(
+        &open(r#"{"a":{"dtype":"U8","shape":[1,33],"data_offsets":[0,33]}}"#, 33),
+        &["66 columns", "multiple of the group, 64"],
+    );
+    says(
+        &open(r#"{"a":{"dtype":"I8","shape":[1,64],"data_offsets":[0,64]}}"#, 64),
+        &["no \"quantization\" of this type"],
+    );
 }
 
 #[test]

@@ -56,9 +56,13 @@ fn the_tiny_default_model_opens() -> Result {
 
 #[test]
 fn tensors_are_what_was_written_in_every_type() -> Result {
-    for (dtype, tolerance) in
-        [(HostType::F32, 0.0), (HostType::F16, 1e-3), (HostType::Bf16, 8e-3), (HostType::I8, 8e-3)]
-    {
+    for (dtype, tolerance) in [
+        (HostType::F32, 0.0),
+        (HostType::F16, 1e-3),
+        (HostType::Bf16, 8e-3),
+        (HostType::I8, 8e-3),
+        (HostType::I4, 0.15),
+    ] {
         for shards in [1, 3] {
             let folder = tempfile::tempdir()?;
             CheckpointBuilder::new(text_config())
@@ -72,8 +76,9 @@ fn tensors_are_what_was_written_in_every_type() -> Result {
             assert_eq!(set.names().count(), 4, "scales are not tensors of their own");
             for (name, shape) in names() {
                 let tensor = set.expect(&name, &shape)?;
-                let int8 = dtype == HostType::I8 && shape.len() > 1 && !name.contains("gate");
-                assert_eq!(tensor.scales.is_some(), int8, "{name}");
+                let coded = dtype.coded() && shape.len() > 1 && !name.contains("gate");
+                assert_eq!(tensor.scales.is_some(), coded, "{name}");
+                assert_eq!(tensor.dtype == dtype, coded || !dtype.coded(), "{name}");
                 let written = synth(5, &name, &shape);
                 let largest = written.iter().fold(0f32, |m, v| m.max(v.abs()));
                 for (a, b) in set.to_f32(&name)?.iter().zip(&written) {

@@ -92,23 +92,6 @@ impl Simd for Avx2 {
         avx!(_mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(_mm256_hadd_ps(a, b)))))
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, p: *const u16) -> [__m256; 2] {
-        avx!({
-            let v = _mm256_loadu_si256(p.cast());
-            let even = _mm256_slli_epi32::<16>(v);
-            let odd = _mm256_and_si256(v, _mm256_set1_epi32(0xffff_0000_u32 as i32));
-            [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
-        })
-    }
-    #[inline(always)]
-    unsafe fn load_i8(self, p: *const i8) -> __m256 {
-        avx!(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()))))
-    }
-    #[inline(always)]
-    unsafe fn load_f16(self, p: *const u16) -> __m256 {
-        avx!(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
-    }
-    #[inline(always)]
     unsafe fn look_up(self, window: *const f32, at: &[u32; LANES]) -> __m256 {
         avx!({
             let at = _mm256_loadu_si256(at.as_ptr().cast());
@@ -116,15 +99,19 @@ impl Simd for Avx2 {
         })
     }
     #[inline(always)]
-    fn prefetch<T>(self, p: *const T) {
-        avx!(_mm_prefetch::<_MM_HINT_T0>(p.cast()))
-    }
-    #[inline(always)]
     unsafe fn store_u8(self, p: *mut u8, v: __m256) {
         avx!({
             let v = _mm256_cvttps_epi32(v);
             let words = _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
             _mm_storel_epi64(p.cast(), _mm_packus_epi16(words, words));
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: __m256) {
+        avx!({
+            let v = _mm256_cvtps_epi32(v);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            _mm_storel_epi64(p.cast(), _mm_packs_epi16(words, words));
         })
     }
 }

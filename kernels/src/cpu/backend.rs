@@ -1,12 +1,11 @@
 //! [`Backend`] for [`Cpu`]: checks sizes, borrows the buffers, and hands them to the kernels.
 
-use super::memory::{Aligned, Shared};
+use super::memory::Aligned;
 use super::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
-use super::{attention, experts, heads, image, matmul, paint, route, rows, with};
+use super::{attention, experts, heads, image, matmul, paint, route, rowwise, with};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec, Span,
-    Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target, check,
 };
 
 impl Backend for Cpu {
@@ -70,16 +69,7 @@ impl Backend for Cpu {
             return Err(check::shape("embed", format!("{} ids in groups of {codes}", ids.len())));
         }
         let (groups, width) = (ids.len() / codes, table.inputs);
-        let out = Shared::new(out.get_mut("embed", 0, groups * width)?);
-        self.split(groups, codes * width, |from, to| {
-            for g in from..to {
-                // SAFETY: a group belongs to one chunk.
-                let row = unsafe { out.part(g * width, width) };
-                row.fill(0.0);
-                let known = ids[g * codes..(g + 1) * codes].iter().filter(|&&id| id != u32::MAX);
-                known.for_each(|&id| table.add_row(id as usize, row));
-            }
-        });
+        rowwise::embed(self, &table, ids, codes, out.get_mut("embed", 0, groups * width)?);
         Ok(())
     }
 
@@ -97,29 +87,14 @@ impl Backend for Cpu {
     fn rms_norm(&self, x: &CpuBuffer, weight: &CpuBuffer, eps: f32, rows: usize, out: &mut CpuBuffer) -> Result<()> {
         let w = &*weight.0;
         let n = w.len();
-        let x = x.get("rms_norm", 0, rows * n)?;
-        let out = Shared::new(out.get_mut("rms_norm", 0, rows * n)?);
-        self.split(rows, n, |from, to| {
-            for r in from..to {
-                // SAFETY: a row belongs to one chunk.
-                let out = unsafe { out.part(r * n, n) };
-                rows::rms_norm(self.level, x[r * n..(r + 1) * n].as_ptr(), w, eps, out.as_mut_ptr());
-            }
-        });
+        rowwise::rms_norm(self, x.get("rms_norm", 0, rows * n)?, w, eps, out.get_mut("rms_norm", 0, rows * n)?);
         Ok(())
     }
 
     fn rms_norm_in_place(&self, x: &mut CpuBuffer, weight: &CpuBuffer, eps: f32, rows: usize) -> Result<()> {
         let w = &*weight.0;
         let n = w.len();
-        let x = Shared::new(x.get_mut("rms_norm", 0, rows * n)?);
-        self.split(rows, n, |from, to| {
-            for r in from..to {
-                // SAFETY: a row belongs to one chunk.
-                let row = unsafe { x.part(r * n, n) }.as_mut_ptr();
-                rows::rms_norm(self.level, row, w, eps, row);
-            }
-        });
+        rowwise::rms_norm_in_place(self, x.get_mut("rms_norm", 0, rows * n)?, w, eps);
         Ok(())
     }
 
@@ -139,7 +114,11 @@ impl Backend for Cpu {
         }
         let x = x.get("matmul", 0, rows * w.inputs)?;
         let out = out.get_mut("matmul", 0, rows * (to - from))?;
-        matmul::matmul(self.level, &self.inner.pool, &w, x, rows, (from, to), accumulate, out);
+        let (level, pool) = (self.level, &self.inner.pool);
+        with(&self.inner.codes, |codes| {
+            let input = codes.input(level, pool, &w, x, rows, w.inputs);
+            matmul::matmul(level, pool, &w, &input, rows, (from, to), accumulate, out);
+        });
         Ok(())
     }
 
@@ -155,14 +134,7 @@ impl Backend for Cpu {
         let (w, b) = (&*weight.0, &*bias.0);
         check::vectors("layer_norm", w.len(), b.len(), width)?;
         let n = w.len();
-        let x = Shared::new(x.get_mut("layer_norm", 0, rows * n)?);
-        self.split(rows, 2 * n, |from, to| {
-            // SAFETY: a row belongs to one chunk.
-            let part = unsafe { x.part(from * n, (to - from) * n) };
-            for row in part.chunks_exact_mut(n) {
-                heads::layer_norm(row, w, b, width, eps);
-            }
-        });
+        rowwise::layer_norm(self, x.get_mut("layer_norm", 0, rows * n)?, w, b, width, eps);
         Ok(())
     }
 
@@ -181,7 +153,11 @@ impl Backend for Cpu {
         check::at_least("matmul_heads", "a head of out", out_stride, outputs)?;
         let x = x.get("matmul_heads", 0, rows * count * x_stride)?;
         let out = out.get_mut("matmul_heads", 0, rows * count * out_stride)?;
-        heads::matmul_heads(self.level, &self.inner.pool, w, (x, x_stride), rows, (out, out_stride));
+        let (level, pool) = (self.level, &self.inner.pool);
+        with(&self.inner.codes, |codes| {
+            let input = codes.input(level, pool, &w.expert(0), x, rows * count, x_stride);
+            heads::matmul_heads(level, pool, w, &input, rows, (out, out_stride));
+        });
         Ok(())
     }
 
@@ -206,25 +182,13 @@ impl Backend for Cpu {
     fn add_bias(&self, dst: &mut CpuBuffer, bias: &CpuBuffer, rows: usize) -> Result<()> {
         let bias = &*bias.0;
         let n = bias.len();
-        let dst = Shared::new(dst.get_mut("add_bias", 0, rows * n)?);
-        self.split(rows, n, |from, to| {
-            // SAFETY: a row belongs to one chunk.
-            let part = unsafe { dst.part(from * n, (to - from) * n) };
-            for row in part.chunks_exact_mut(n.max(1)) {
-                row.iter_mut().zip(bias).for_each(|(d, b)| *d += b);
-            }
-        });
+        rowwise::add_bias(self, dst.get_mut("add_bias", 0, rows * n)?, bias);
         Ok(())
     }
 
     fn add(&self, dst: &mut CpuBuffer, src: &CpuBuffer, len: usize) -> Result<()> {
         let src = src.get("add", 0, len)?;
-        let dst = Shared::new(dst.get_mut("add", 0, len)?);
-        self.split(len, 1, |from, to| {
-            // SAFETY: a number belongs to one chunk.
-            let part = unsafe { dst.part(from, to - from) };
-            part.iter_mut().zip(&src[from..to]).for_each(|(d, s)| *d += s);
-        });
+        rowwise::add(self, dst.get_mut("add", 0, len)?, src);
         Ok(())
     }
 
@@ -232,66 +196,28 @@ impl Backend for Cpu {
         if let Activation::Clip(limit) = f {
             check::limit(limit)?;
         }
-        let x = Shared::new(x.get_mut("activate", 0, len)?);
-        self.split(len, 1, |from, to| {
-            // SAFETY: a number belongs to one chunk.
-            let part = unsafe { x.part(from, to - from) };
-            match f {
-                Activation::Silu => rows::apply(self.level, rows::Function::Silu, part),
-                Activation::Tanh => rows::apply(self.level, rows::Function::Tanh, part),
-                Activation::Gelu => part.iter_mut().for_each(|v| *v = check::gelu(*v)),
-                Activation::Clip(limit) => part.iter_mut().for_each(|v| *v = v.clamp(-limit, limit)),
-            }
-        });
+        rowwise::activate(self, f, x.get_mut("activate", 0, len)?);
         Ok(())
     }
 
     fn swiglu(&self, gate_up: &CpuBuffer, rows: usize, inner: usize, out: &mut CpuBuffer) -> Result<()> {
         let both = gate_up.get("swiglu", 0, rows * 2 * inner)?;
-        let out = Shared::new(out.get_mut("swiglu", 0, rows * inner)?);
-        self.split(rows, inner, |from, to| {
-            for r in from..to {
-                let (gate, up) = both[r * 2 * inner..(r + 1) * 2 * inner].split_at(inner);
-                // SAFETY: a row belongs to one chunk.
-                rows::swiglu(self.level, gate, up, unsafe { out.part(r * inner, inner) });
-            }
-        });
+        rowwise::swiglu(self, both, inner, out.get_mut("swiglu", 0, rows * inner)?);
         Ok(())
     }
 
     fn rope_angles(&self, spec: &RopeSpec, positions: &[[f32; 3]], out: &mut CpuBuffer) -> Result<()> {
         check::rope(spec)?;
         let width = 2 * spec.inv_freq.len();
-        let out = Shared::new(out.get_mut("rope_angles", 0, positions.len() * width)?);
-        // A sine costs as much as some tens of simple operations.
-        self.split(positions.len(), 16 * width, |from, to| {
-            for (r, position) in (from..to).zip(&positions[from..to]) {
-                // SAFETY: a row belongs to one chunk.
-                check::angles(spec, position, unsafe { out.part(r * width, width) });
-            }
-        });
+        rowwise::rope_angles(self, spec, positions, out.get_mut("rope_angles", 0, positions.len() * width)?);
         Ok(())
     }
 
     fn rope(&self, spec: &RopeSpec, angles: &CpuBuffer, rows: usize, heads: usize, x: &mut CpuBuffer) -> Result<()> {
         check::rope(spec)?;
-        let half = spec.inv_freq.len();
-        let width = 2 * half;
+        let width = 2 * spec.inv_freq.len();
         let angles = angles.get("rope", 0, rows * width)?;
-        let x = Shared::new(x.get_mut("rope", 0, rows * heads * width)?);
-        self.split(rows, heads * width, |from, to| {
-            for r in from..to {
-                let (cos, sin) = angles[r * width..(r + 1) * width].split_at(half);
-                for h in 0..heads {
-                    // SAFETY: a row belongs to one chunk.
-                    let head = unsafe { x.part((r * heads + h) * width, width) };
-                    match spec.rotation {
-                        Rotation::Half => rows::rotate_halves(self.level, head, cos, sin),
-                        Rotation::Interleaved => rows::rotate_interleaved(head, cos, sin),
-                    }
-                }
-            }
-        });
+        rowwise::rope(self, spec, angles, heads, x.get_mut("rope", 0, rows * heads * width)?);
         Ok(())
     }
 
@@ -343,7 +269,11 @@ impl Backend for Cpu {
     ) -> Result<()> {
         let w = router.matrix("route")?;
         let x = x.get("route", 0, rows * w.inputs)?;
-        route::route(self.level, &self.inner.pool, x, rows, &w, spec, out)
+        let (level, pool) = (self.level, &self.inner.pool);
+        with(&self.inner.codes, |codes| {
+            let input = codes.input(level, pool, &w, x, rows, w.inputs);
+            route::route(level, pool, &input, rows, &w, spec, out)
+        })
     }
 
     fn read_routing(&self, routing: &CpuRouting, rows: usize) -> Result<Vec<Vec<(u32, f32)>>> {

@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::codes::{self, Input};
 use super::matmul::{SMALL, for_tiles};
 use super::memory::{Shared, first};
 use super::pool::Pool;
@@ -15,6 +16,7 @@ use super::route::CpuRouting;
 use super::rows::swiglu;
 use super::simd::Level;
 use super::weight::{CpuWeight, PANEL};
+use crate::GROUP;
 
 /// Panels of a chunk: enough for tiles with few rows, few enough to share the work. Depends on the shape alone.
 fn block(panels: usize) -> usize {
@@ -33,6 +35,9 @@ pub(crate) struct Scratch {
     gate_up: Vec<f32>,
     inner: Vec<f32>,
     sum: Vec<f32>,
+    /// The rows, and the inner values, as codes when the weights are.
+    x_codes: codes::Scratch,
+    inner_codes: codes::Scratch,
 }
 
 impl Scratch {
@@ -85,7 +90,8 @@ pub(crate) fn experts(
     let (outputs, inner) = down.dims();
     let (_, inputs) = gate_up.dims();
     let total = scratch.group(routing, rows, gate_up.expert_count());
-    let Scratch { starts, active, rows: rows_of, weights, gate_up: both, inner: mid, sum } = scratch;
+    let Scratch { starts, active, rows: rows_of, weights, gate_up: both, inner: mid, sum, x_codes, inner_codes } =
+        scratch;
     let mid = first(mid, total * inner);
     let work = total * inputs * inner * 2;
     let run = |chunks: usize, chunk: &(dyn Fn(usize) + Sync)| {
@@ -93,7 +99,10 @@ pub(crate) fn experts(
     };
 
     // Region 1. Gate and up of one inner panel are two panels of the stack when the inner width is a multiple of 16.
-    let row_of = |a: usize| rows_of[a] as usize * inputs;
+    let input = x_codes.input(level, pool, &gate_up.expert(0), x, rows, inputs);
+    let coded = down.expert(0).coded();
+    let writer = coded.then(|| inner_codes.writer(total, inner));
+    let row_of = |a: usize| rows_of[a] as usize;
     let both = first(both, total * 2 * inner);
     let (both, shared) = (Shared::new(both), Shared::new(mid));
     let panels = inner.div_ceil(PANEL);
@@ -111,17 +120,22 @@ pub(crate) fn experts(
                 (both.part(at, n), both.part(at + inner, n), shared.part(a * inner + from, n))
             };
             swiglu(level, gate, up, to);
+            if let Some(writer) = &writer {
+                // SAFETY: as above; `from` is the start of a group.
+                unsafe { writer.write(level, a, from, to) };
+            }
         }
     };
     let count = if aligned { panels } else { (2 * inner).div_ceil(PANEL) };
-    let size = block(count);
+    // Whole groups of codes.
+    let size = if coded { GROUP / PANEL } else { block(count) };
     let blocks = count.div_ceil(size);
     run(active.len() * blocks, &|c| {
         let (e, p) = (active[c / blocks], c % blocks * size);
         let (w, range, p) = (gate_up.expert(e), Scratch::of(starts, e), p..count.min(p + size));
-        for_tiles(level, &w, x, range.clone(), p.clone(), row_of, keep);
+        for_tiles(level, &w, &input, range.clone(), p.clone(), row_of, keep);
         if aligned {
-            for_tiles(level, &w, x, range.clone(), panels + p.start..panels + p.end, row_of, keep);
+            for_tiles(level, &w, &input, range.clone(), panels + p.start..panels + p.end, row_of, keep);
             finish(range, p.start * PANEL, p.len() * PANEL);
         }
     });
@@ -130,7 +144,8 @@ pub(crate) fn experts(
     }
 
     // Region 2.
-    let mid = &*mid;
+    let input =
+        if coded { Input::Codes(inner_codes.codes(total, inner)) } else { Input::Floats { x: mid, stride: inner } };
     let panels = outputs.div_ceil(PANEL);
     let (sum, dst) = (Shared::new(first(sum, rows * outputs)), Shared::new(&mut dst[..rows * outputs]));
     let size = block(panels);
@@ -145,10 +160,10 @@ pub(crate) fn experts(
             for_tiles(
                 level,
                 &down.expert(e),
-                mid,
+                &input,
                 Scratch::of(starts, e),
                 p.clone(),
-                |a| a * inner,
+                |a| a,
                 |a, output, values| {
                     let to = &mut sum(rows_of[a] as usize)[output - from..];
                     to.iter_mut().zip(values).for_each(|(s, v)| *s += weights[a] * v);

@@ -1,5 +1,6 @@
 //! What attention over compressed keys and values needs: a product of each head's own, and layer norms of heads.
 
+use super::codes::Input;
 use super::matmul::{SMALL, for_tiles};
 use super::memory::Shared;
 use super::pool::Pool;
@@ -9,12 +10,12 @@ use super::weight::{CpuWeight, PANEL};
 /// Rows of a chunk.
 const CHUNK: usize = 96;
 
-/// `out[r, h] = w[h] @ x[r, h]`; sizes were checked by the caller. Both are given with the numbers from one head to the next.
+/// `out[r, h] = w[h] @ input[r * heads + h]`; sizes were checked by the caller. `out` is given with the numbers from one head to the next.
 pub(crate) fn matmul_heads(
     level: Level,
     pool: &Pool,
     w: &CpuWeight,
-    (x, x_stride): (&[f32], usize),
+    input: &Input<'_>,
     rows: usize,
     (out, out_stride): (&mut [f32], usize),
 ) {
@@ -24,8 +25,8 @@ pub(crate) fn matmul_heads(
     let chunk = |c: usize| {
         let (head, first) = (c / row_chunks, c % row_chunks * CHUNK);
         let rows = first..rows.min(first + CHUNK);
-        let at = |row: usize| (row * heads + head) * x_stride;
-        for_tiles(level, &w.expert(head), x, rows, 0..outputs.div_ceil(PANEL), at, |row, output, values| {
+        let at = |row: usize| row * heads + head;
+        for_tiles(level, &w.expert(head), input, rows, 0..outputs.div_ceil(PANEL), at, |row, output, values| {
             let n = values.len().min(outputs - output);
             // SAFETY: a chunk writes only its own rows and head.
             unsafe { out.part((row * heads + head) * out_stride + output, n) }.copy_from_slice(&values[..n]);

@@ -1,9 +1,13 @@
 //! Matrix products: how rows and panels are cut into chunks and tiles.
 
+use std::ops::Range;
+
+use super::codes::{Codes, Input};
+use super::dots;
 use super::memory::Shared;
 use super::pool::Pool;
 use super::simd::Level;
-use super::tile::{ROWS, TILE, side_by_side, tile};
+use super::tile::{self, ROWS, TILE, side_by_side, tile};
 use super::weight::{Matrix, PANEL};
 
 /// Rows of a chunk: few enough that they stay in the second-level cache while the panels pass.
@@ -13,33 +17,49 @@ const CHUNK_PANELS: usize = 4;
 /// Multiply-adds (some 6 microseconds of one core) below which a second thread does not pay: waking it costs about as much.
 pub(crate) const SMALL: usize = 1 << 18;
 
-/// Rows of the next tile when `left` are left: as even as possible (8 rows are 4 + 4), since narrow tiles are slow.
-pub(crate) fn tile_rows(left: usize) -> usize {
-    left.div_ceil(left.div_ceil(ROWS).max(1))
+/// Rows of the next tile when `left` are left and a tile has at most `most`: as even as possible (8 rows are 4 + 4), since narrow tiles are slow.
+pub(crate) fn tile_rows(left: usize, most: usize) -> usize {
+    left.div_ceil(left.div_ceil(most).max(1))
 }
 
-/// Calls `done(row, output, values)` for pieces of `x[at(row)..] @ w^T`, rows `rows`, panels `panels`: `values` are the
-/// products of that row with outputs `output..output + values.len()` (padding of the last panel included).
+/// Calls `done(row, output, values)` for pieces of `input[at(row)] @ w^T`, rows `rows`, panels `panels`: `values` are the
+/// products of that row with outputs `output..output + values.len()` (padding of the last panel included). `at` gives the number of an input row.
 pub(crate) fn for_tiles(
     level: Level,
     w: &Matrix<'_>,
+    input: &Input<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    at: impl Fn(usize) -> usize,
+    done: impl FnMut(usize, usize, &[f32]),
+) {
+    match input {
+        Input::Floats { x, stride } => floats(level, w, x, rows, panels, |row| at(row) * stride, done),
+        Input::Codes(x) => codes(level, w, x, rows, panels, at, done),
+    }
+}
+
+fn floats(
+    level: Level,
+    w: &Matrix<'_>,
     x: &[f32],
-    rows: std::ops::Range<usize>,
-    panels: std::ops::Range<usize>,
+    rows: Range<usize>,
+    panels: Range<usize>,
     at: impl Fn(usize) -> usize,
     mut done: impl FnMut(usize, usize, &[f32]),
 ) {
     let mut out = [0f32; TILE];
     let mut starts = [0usize; ROWS];
+    let most = tile::rows(level);
     let mut panel = panels.start;
     while panel < panels.end {
         // All rows pass over these panels before the next ones are read.
-        let step = side_by_side(tile_rows(rows.len()), panels.end - panel);
+        let step = side_by_side(level, tile_rows(rows.len(), most), panels.end - panel);
         let mut row = rows.start;
         while row < rows.end {
-            let n = tile_rows(rows.end - row);
+            let n = tile_rows(rows.end - row, most);
             (0..n).for_each(|r| starts[r] = at(row + r));
-            let side = side_by_side(n, step);
+            let side = side_by_side(level, n, step);
             for first in (panel..panel + step).step_by(side) {
                 tile(level, w, first, side, x, &starts[..n], &mut out);
                 for (r, values) in out.chunks_exact(side * PANEL).take(n).enumerate() {
@@ -52,13 +72,39 @@ pub(crate) fn for_tiles(
     }
 }
 
-/// `out[r, o - from] (+)= x[r] . w[o]` for o in `from..to`.
+fn codes(
+    level: Level,
+    w: &Matrix<'_>,
+    x: &Codes<'_>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    at: impl Fn(usize) -> usize,
+    mut done: impl FnMut(usize, usize, &[f32]),
+) {
+    let mut out = [0f32; dots::TILE];
+    let mut starts = [0usize; dots::ROWS];
+    for panel in panels.clone().step_by(dots::PANELS) {
+        let step = dots::PANELS.min(panels.end - panel);
+        let mut row = rows.start;
+        while row < rows.end {
+            let n = tile_rows(rows.end - row, dots::rows(level));
+            (0..n).for_each(|r| starts[r] = at(row + r));
+            dots::tile(level, w, panel, step, x, &starts[..n], &mut out);
+            for (r, values) in out.chunks_exact(step * PANEL).take(n).enumerate() {
+                done(row + r, panel * PANEL, values);
+            }
+            row += n;
+        }
+    }
+}
+
+/// `out[r, o - from] (+)= input[r] . w[o]` for o in `from..to`.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn matmul(
     level: Level,
     pool: &Pool,
     w: &Matrix<'_>,
-    x: &[f32],
+    input: &Input<'_>,
     rows: usize,
     (from, to): (usize, usize),
     accumulate: bool,
@@ -75,10 +121,10 @@ pub(crate) fn matmul(
         for_tiles(
             level,
             w,
-            x,
+            input,
             rows,
             panels,
-            |row| row * w.inputs,
+            |row| row,
             |row, output, values| {
                 let (a, b) = (output.max(from), (output + values.len()).min(to));
                 // SAFETY: a chunk writes only its own rows and outputs.

@@ -1,12 +1,9 @@
 //! Memory of the CPU backend: aligned arrays, scratch that threads keep, and output that chunks share.
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::cell::RefCell;
 use std::marker::PhantomData;
-
-/// A cache line.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+use std::ptr::NonNull;
 
 /// Types that may be read from zeroed or copied bytes.
 ///
@@ -18,35 +15,76 @@ unsafe impl Plain for f32 {}
 // SAFETY: numbers.
 unsafe impl Plain for u16 {}
 // SAFETY: numbers.
-unsafe impl Plain for i8 {}
+unsafe impl Plain for u8 {}
+// SAFETY: numbers.
+unsafe impl Plain for u64 {}
 
-/// A zeroed array that starts on a cache line.
+/// Bytes from which an array asks for large pages: a step that streams through weights then waits for far fewer address translations.
+const LARGE: usize = 4 << 20;
+
+/// A zeroed array that starts on a cache line; a large one on a large page, where the system has them.
 #[derive(Debug)]
 pub(crate) struct Aligned<T> {
-    lines: Vec<Line>,
+    start: NonNull<T>,
     len: usize,
-    of: PhantomData<T>,
+    layout: Layout,
 }
+
+// SAFETY: an array that owns its numbers.
+unsafe impl<T: Plain + Send> Send for Aligned<T> {}
+// SAFETY: as above; shared, it is only read.
+unsafe impl<T: Plain + Sync> Sync for Aligned<T> {}
 
 impl<T: Plain> Aligned<T> {
     pub(crate) fn new(len: usize) -> Self {
-        let lines = vec![Line([0; 64]); (len * size_of::<T>()).div_ceil(64)];
-        Self { lines, len, of: PhantomData }
+        let bytes = len.checked_mul(size_of::<T>()).unwrap_or(usize::MAX);
+        let align = if bytes >= LARGE { 2 << 20 } else { 64 };
+        let Ok(layout) = Layout::from_size_align(bytes.max(1), align) else { handle_alloc_error(Layout::new::<T>()) };
+        // SAFETY: the size is not zero.
+        let Some(start) = NonNull::new(unsafe { std::alloc::alloc(layout) }) else { handle_alloc_error(layout) };
+        if bytes >= LARGE {
+            ask_for_large_pages(start, bytes);
+        }
+        // SAFETY: just allocated with so many bytes. The advice was before the first touch, or pages would be small.
+        unsafe { start.write_bytes(0, bytes) };
+        Self { start: start.cast(), len, layout }
+    }
+}
+
+/// Tells the system that large pages are welcome; it may not care.
+fn ask_for_large_pages(start: NonNull<u8>, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        unsafe extern "C" {
+            fn madvise(start: *mut std::ffi::c_void, bytes: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
+        }
+        const MADV_HUGEPAGE: std::ffi::c_int = 14;
+        // SAFETY: advice on our own pages changes no byte; failing is harmless.
+        unsafe { madvise(start.as_ptr().cast(), bytes, MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes);
+}
+
+impl<T> Drop for Aligned<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { std::alloc::dealloc(self.start.as_ptr().cast(), self.layout) };
     }
 }
 
 impl<T: Plain> std::ops::Deref for Aligned<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        // SAFETY: the lines hold at least `len` values, are aligned, and every pattern is a value.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        // SAFETY: the memory holds `len` values, is aligned, and every pattern is a value.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl<T: Plain> std::ops::DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 

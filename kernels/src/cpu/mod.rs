@@ -1,28 +1,36 @@
 //! SIMD kernels on one thread pool.
 //!
 //! Buffers are plain f32 arrays; weights and the KV slab have layouts of their own (see `weight.rs` and `attention.rs`).
-//! Every kernel is written once and compiled twice, with AVX2 + FMA + F16C and without; which one runs is decided
+//! Every kernel is written once and compiled for some sets of instructions (AVX-512 with VNNI, AVX2 + FMA + F16C, none); which one runs is decided
 //! when the backend is made. Scratch memory is kept by the backend (or by the thread, for a chunk's own) and grows to the
 //! largest size that was ever needed: a step allocates nothing.
 //!
 //! Every output element is computed in one order that depends on nothing but its operation's inner size, so results are
-//! equal to the bit for any number of rows and threads, and with SIMD or without.
+//! equal to the bit for any number of rows and threads, and with any instructions. Products with int8 and int4 weights round their rows to
+//! eight bits first (`codes.rs`), each row on its own.
 #![allow(unsafe_code)]
 
 mod attention;
 mod avx2;
+mod avx512;
 mod backend;
+mod codes;
+mod dots;
+mod dots_plain;
+mod dots_x86;
 mod experts;
 mod heads;
 mod image;
 mod matmul;
-mod memory;
+pub(crate) mod memory;
 mod paint;
 mod pool;
 mod route;
 mod rows;
-mod simd;
+mod rowwise;
+pub(crate) mod simd;
 mod tile;
+mod tile_x86;
 mod weight;
 
 use std::sync::{Arc, Mutex, TryLockError};
@@ -35,6 +43,7 @@ use crate::check;
 
 pub use attention::CpuKv;
 pub use route::CpuRouting;
+pub use simd::Instructions;
 pub use weight::CpuWeight;
 
 /// The CPU: SIMD kernels and a pool of threads. Clones share the pool.
@@ -46,6 +55,7 @@ pub struct Cpu {
 
 struct Inner {
     pool: Pool,
+    codes: Mutex<codes::Scratch>,
     experts: Mutex<experts::Scratch>,
     attention: Mutex<attention::Scratch>,
     paint: Mutex<paint::Scratch>,
@@ -64,14 +74,15 @@ impl Cpu {
         Self::with_level(threads, Level::detect())
     }
 
-    /// Without SIMD, whatever the processor has. For tests: gives the same bits.
-    pub fn scalar(threads: usize) -> Self {
-        Self::with_level(threads, Level::SCALAR)
+    /// With these instructions, or fewer when the processor has fewer. For tests and benches: results have the same bits.
+    pub fn with_instructions(threads: usize, most: Instructions) -> Self {
+        Self::with_level(threads, Level::at_most(most))
     }
 
     fn with_level(threads: usize, level: Level) -> Self {
         let inner = Inner {
             pool: Pool::new(threads),
+            codes: Mutex::default(),
             experts: Mutex::default(),
             attention: Mutex::default(),
             paint: Mutex::default(),
@@ -84,9 +95,9 @@ impl Cpu {
         self.inner.pool.threads()
     }
 
-    /// Whether the AVX2 kernels are in use.
-    pub fn simd(&self) -> bool {
-        self.level.avx2()
+    /// The instructions in use.
+    pub fn instructions(&self) -> Instructions {
+        self.level.instructions()
     }
 
     /// Calls `chunk(from, to)` for parts of `n` items, in parallel when they are many; `width` numbers an item.
@@ -98,7 +109,7 @@ impl Cpu {
 
 impl std::fmt::Debug for Cpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Cpu").field("simd", &self.simd()).field("threads", &self.threads()).finish()
+        f.debug_struct("Cpu").field("instructions", &self.instructions()).field("threads", &self.threads()).finish()
     }
 }
 

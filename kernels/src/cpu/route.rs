@@ -1,5 +1,6 @@
 //! The router: logits, scores, choice and weights of each row in one pass.
 
+use super::codes::Input;
 use super::matmul::for_tiles;
 use super::memory::{Shared, with_scratch};
 use super::pool::Pool;
@@ -34,7 +35,7 @@ const CHUNK: usize = 12;
 pub(crate) fn route(
     level: Level,
     pool: &Pool,
-    x: &[f32],
+    input: &Input<'_>,
     rows: usize,
     w: &Matrix<'_>,
     spec: &RouterSpec,
@@ -55,10 +56,10 @@ pub(crate) fn route(
             for_tiles(
                 level,
                 w,
-                x,
+                input,
                 rows.clone(),
                 0..padded / PANEL,
-                |r| r * w.inputs,
+                |r| r,
                 |r, o, values| {
                     let at = (r - first) * padded + o;
                     logits[at..at + values.len()].copy_from_slice(values);

@@ -1,38 +1,58 @@
-//! Eight f32 lanes, once as AVX2 and once as plain Rust.
+//! Which instructions there are, and eight f32 lanes, once as AVX2 and once as plain Rust.
 //!
 //! Every kernel is written once over [`Simd`]. [`Scalar`] does lane by lane what the AVX2 instructions do (a fused
 //! multiply-add is one rounding in both), so the two give the same bits and the tests can demand it.
 //! The choice is made at run time: [`Level::detect`].
 
-use half::{bf16, f16};
-
 /// Lanes of a vector.
 pub(crate) const LANES: usize = 8;
 
-/// Which instructions to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Level {
-    avx2: bool,
+/// Instructions of [`crate::Cpu`]'s kernels. All give the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Instructions {
+    /// Plain Rust.
+    Scalar,
+    /// AVX2, FMA and F16C.
+    Avx2,
+    /// These, and AVX-512 F, BW, VL and VNNI.
+    Avx512,
 }
 
-impl Level {
-    /// Plain Rust.
-    pub(crate) const SCALAR: Self = Self { avx2: false };
+/// Which instructions to use: only ones that this processor has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Level(Instructions);
 
+impl Level {
     /// The best that this processor has.
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
-        let avx2 = std::is_x86_feature_detected!("avx2")
-            && std::is_x86_feature_detected!("fma")
-            && std::is_x86_feature_detected!("f16c");
-        #[cfg(not(target_arch = "x86_64"))]
-        let avx2 = false;
-        Self { avx2 }
+        {
+            use std::is_x86_feature_detected as has;
+            if has!("avx2") && has!("fma") && has!("f16c") {
+                let wide = has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512vnni");
+                return Self(if wide { Instructions::Avx512 } else { Instructions::Avx2 });
+            }
+        }
+        Self(Instructions::Scalar)
+    }
+
+    /// `most` or less, when this processor has less.
+    pub(crate) fn at_most(most: Instructions) -> Self {
+        Self(Self::detect().0.min(most))
+    }
+
+    pub(crate) fn instructions(self) -> Instructions {
+        self.0
     }
 
     /// Whether AVX2, FMA and F16C are there and wanted.
     pub(crate) fn avx2(self) -> bool {
-        self.avx2
+        self.0 >= Instructions::Avx2
+    }
+
+    /// Whether the AVX-512 instructions are there and wanted.
+    pub(crate) fn avx512(self) -> bool {
+        self.0 == Instructions::Avx512
     }
 }
 
@@ -66,28 +86,18 @@ pub(crate) trait Simd: Copy {
     fn with_sign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
     /// `[a0 + a1, a2 + a3, .., b6 + b7]`.
     fn pairs(self, a: Self::V, b: Self::V) -> Self::V;
-    /// Sixteen bf16 numbers stored as (0, 8), (1, 9), ..: first those of the even places, then those of the odd ones.
-    /// # Safety
-    /// `p` is readable for 16 numbers.
-    unsafe fn load_bf16(self, p: *const u16) -> [Self::V; 2];
-    /// Eight signed bytes.
-    /// # Safety
-    /// `p` is readable for 8 bytes.
-    unsafe fn load_i8(self, p: *const i8) -> Self::V;
-    /// Eight IEEE halves.
-    /// # Safety
-    /// `p` is readable for 8 numbers.
-    unsafe fn load_f16(self, p: *const u16) -> Self::V;
     /// `[window[at[0]], window[at[1]], ..]`.
     /// # Safety
     /// `window` is readable for 8 numbers; every index is below 8.
     unsafe fn look_up(self, window: *const f32, at: &[u32; LANES]) -> Self::V;
-    /// Asks for the cache line at `p`, which need not be readable.
-    fn prefetch<T>(self, p: *const T);
     /// Numbers in 0..256 as bytes, cut towards zero.
     /// # Safety
     /// `p` is writable for 8 bytes.
     unsafe fn store_u8(self, p: *mut u8, v: Self::V);
+    /// Whole numbers in -128..=127 as signed bytes.
+    /// # Safety
+    /// `p` is writable for 8 bytes.
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V);
 
     /// The lanes as an array.
     #[inline(always)]
@@ -222,33 +232,19 @@ impl Simd for Scalar {
         std::array::from_fn(|i| if i < 4 { a[2 * i] + a[2 * i + 1] } else { b[2 * i - 8] + b[2 * i - 7] })
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, p: *const u16) -> [Self::V; 2] {
-        // SAFETY: the caller's promise.
-        let v = unsafe { p.cast::<[u16; 16]>().read_unaligned() };
-        let half = |odd: usize| std::array::from_fn(|i| bf16::from_bits(v[2 * i + odd]).to_f32());
-        [half(0), half(1)]
-    }
-    #[inline(always)]
-    unsafe fn load_i8(self, p: *const i8) -> Self::V {
-        // SAFETY: the caller's promise.
-        unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from)
-    }
-    #[inline(always)]
-    unsafe fn load_f16(self, p: *const u16) -> Self::V {
-        // SAFETY: the caller's promise.
-        unsafe { p.cast::<[u16; LANES]>().read_unaligned() }.map(|b| f16::from_bits(b).to_f32())
-    }
-    #[inline(always)]
     unsafe fn look_up(self, window: *const f32, at: &[u32; LANES]) -> Self::V {
         // SAFETY: the caller's promise.
         at.map(|i| unsafe { *window.add(i as usize) })
     }
     #[inline(always)]
-    fn prefetch<T>(self, _: *const T) {}
-    #[inline(always)]
     unsafe fn store_u8(self, p: *mut u8, v: Self::V) {
         // SAFETY: the caller's promise.
         unsafe { p.cast::<[u8; LANES]>().write_unaligned(v.map(|x| x as u8)) }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(self, p: *mut i8, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[i8; LANES]>().write_unaligned(v.map(|x| x as i8)) }
     }
 }
 
@@ -277,3 +273,40 @@ macro_rules! kernel {
     };
 }
 pub(crate) use kernel;
+
+/// As [`kernel!`], for a generic function over sixteen lanes: compiled a third time with AVX-512.
+macro_rules! wide_kernel {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $generic:path) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments)]
+        pub(crate) fn $name(level: $crate::cpu::simd::Level, $($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
+                #[allow(clippy::too_many_arguments)]
+                fn with_avx512($($arg: $ty),*) {
+                    // SAFETY: this function runs only where these features are.
+                    $generic(unsafe { $crate::cpu::avx512::Avx512::new() }, $($arg),*);
+                }
+                #[target_feature(enable = "avx2,fma,f16c")]
+                #[allow(clippy::too_many_arguments)]
+                fn with_avx2($($arg: $ty),*) {
+                    // SAFETY: this function runs only where the three features are.
+                    $generic(unsafe { $crate::cpu::avx2::Avx2::new() }, $($arg),*);
+                }
+                if level.avx512() {
+                    // SAFETY: a level says avx512 only after it found these features.
+                    return unsafe { with_avx512($($arg),*) };
+                }
+                if level.avx2() {
+                    // SAFETY: a level says avx2 only after it found avx2, fma and f16c.
+                    return unsafe { with_avx2($($arg),*) };
+                }
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = level;
+            $generic($crate::cpu::simd::Scalar, $($arg),*);
+        }
+    };
+}
+pub(crate) use wide_kernel;

@@ -7,7 +7,10 @@
 //!
 //! * f32: 16 numbers.
 //! * bf16: 16 numbers, in the order 0, 8, 1, 9, ..: two shifts and masks of one load give outputs 0-7 and 8-15.
-//! * int8: 16 bytes, and for every 64 inputs 16 scales in f16 (as checkpoints store them).
+//! * int8: lines of 16 outputs x 4 inputs (output-major), codes plus 128; for every 64 inputs 16 scales in f16 (as checkpoints store them).
+//! * int4: such lines of 8 inputs: the first four in the low halves of the bytes, the others in the high halves, codes plus 8; scales as for int8.
+//!
+//! Inputs of int8 and int4 are filled up to whole groups with zeros.
 //!
 //! A stack `[E, out, in]` is E such matrices, one after another.
 
@@ -25,7 +28,65 @@ pub(crate) const PANEL: usize = 16;
 enum Store {
     F32(Aligned<f32>),
     Bf16(Aligned<u16>),
-    Int8 { q: Aligned<i8>, scales: Aligned<u16> },
+    Codes { bits: Bits, codes: Aligned<u8>, scales: Aligned<u16> },
+}
+
+/// Bits of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bits {
+    Eight,
+    Four,
+}
+
+impl Bits {
+    /// Bytes of a group of [`GROUP`] inputs of a panel.
+    pub(crate) fn group(self) -> usize {
+        match self {
+            Self::Eight => GROUP * PANEL,
+            Self::Four => GROUP * PANEL / 2,
+        }
+    }
+
+    /// Bytes that stand for zeros.
+    fn zeros(self) -> u8 {
+        match self {
+            Self::Eight => 128,
+            Self::Four => 0x88,
+        }
+    }
+
+    /// Place of the code of an input of a group and an output of the panel: its byte, and by how many bits it is shifted.
+    fn place(self, input: usize, lane: usize) -> (usize, usize) {
+        match self {
+            Self::Eight => (input / 4 * 64 + lane * 4 + input % 4, 0),
+            Self::Four => (input / 8 * 64 + lane * 4 + input % 4, input / 4 % 2 * 4),
+        }
+    }
+
+    /// Puts a code where zeros are.
+    fn put(self, panel: &mut [u8], input: usize, lane: usize, code: i8) {
+        let (byte, shift) = self.place(input % GROUP, lane);
+        let byte = &mut panel[input / GROUP * self.group() + byte];
+        match self {
+            Self::Eight => *byte = code as u8 ^ 128,
+            Self::Four => *byte = *byte & !(15 << shift) | ((code + 8) as u8 & 15) << shift,
+        }
+    }
+
+    fn get(self, group: &[u8], input: usize, lane: usize) -> i8 {
+        let (byte, shift) = self.place(input, lane);
+        match self {
+            Self::Eight => (group[byte] ^ 128) as i8,
+            Self::Four => (group[byte] >> shift & 15) as i8 - 8,
+        }
+    }
+
+    fn format(self) -> QuantFormat {
+        match self {
+            Self::Eight => QuantFormat::Int8,
+            Self::Four => QuantFormat::Int4,
+        }
+    }
 }
 
 /// A weight of [`crate::Cpu`].
@@ -51,7 +112,7 @@ pub(crate) struct Matrix<'a> {
 pub(crate) enum Data<'a> {
     F32(&'a [f32]),
     Bf16(&'a [u16]),
-    Int8 { q: &'a [i8], scales: &'a [u16] },
+    Codes { bits: Bits, codes: &'a [u8], scales: &'a [u16] },
 }
 
 /// Place of output `lane` among the 16 bf16 numbers of one input.
@@ -73,11 +134,17 @@ impl CpuWeight {
         };
         let panels = out.div_ceil(PANEL);
         let numbers = count * panels * PANEL * inputs;
-        let scales = count * panels * PANEL * inputs.div_ceil(GROUP);
+        let groups = count * panels * inputs.div_ceil(GROUP);
+        let coded = |bits: Bits| Store::Codes {
+            bits,
+            codes: Aligned::new(groups * bits.group()),
+            scales: Aligned::new(groups * PANEL),
+        };
         let mut store = match format {
             QuantFormat::F32 => Store::F32(Aligned::new(numbers)),
             QuantFormat::Bf16 => Store::Bf16(Aligned::new(numbers)),
-            QuantFormat::Int8 => Store::Int8 { q: Aligned::new(numbers), scales: Aligned::new(scales) },
+            QuantFormat::Int8 => coded(Bits::Eight),
+            QuantFormat::Int4 => coded(Bits::Four),
         };
         let rows = |panel: usize| {
             let first = panel % panels * PANEL;
@@ -92,7 +159,7 @@ impl CpuWeight {
         match &self.store {
             Store::F32(d) => d.len() * 4,
             Store::Bf16(d) => d.len() * 2,
-            Store::Int8 { q, scales } => q.len() + scales.len() * 2,
+            Store::Codes { codes, scales, .. } => codes.len() + scales.len() * 2,
         }
     }
 
@@ -125,12 +192,15 @@ impl CpuWeight {
 
     /// Matrix `e` of the stack.
     pub(crate) fn expert(&self, e: usize) -> Matrix<'_> {
-        let padded = self.out.div_ceil(PANEL) * PANEL;
-        let (n, s) = (padded * self.inputs, padded * self.inputs.div_ceil(GROUP));
+        let panels = self.out.div_ceil(PANEL);
+        let (n, groups) = (panels * PANEL * self.inputs, panels * self.inputs.div_ceil(GROUP));
         let data = match &self.store {
             Store::F32(d) => Data::F32(&d[e * n..(e + 1) * n]),
             Store::Bf16(d) => Data::Bf16(&d[e * n..(e + 1) * n]),
-            Store::Int8 { q, scales } => Data::Int8 { q: &q[e * n..(e + 1) * n], scales: &scales[e * s..(e + 1) * s] },
+            Store::Codes { bits, codes, scales } => {
+                let (n, s) = (groups * bits.group(), groups * PANEL);
+                Data::Codes { bits: *bits, codes: &codes[e * n..(e + 1) * n], scales: &scales[e * s..(e + 1) * s] }
+            }
         };
         Matrix { out: self.out, inputs: self.inputs, data }
     }
@@ -174,16 +244,19 @@ impl Store {
                     places.zip(values).for_each(|(d, &x)| *d = bf16::from_f32(x).to_bits());
                 });
             }
-            Self::Int8 { q, scales } => {
-                let (q, scales) = (Shared::new(q), Shared::new(scales));
+            Self::Codes { bits, codes, scales } => {
+                let (bits, codes, scales) = (*bits, Shared::new(codes), Shared::new(scales));
                 let groups = inputs.div_ceil(GROUP);
+                let size = groups * bits.group();
                 pool.run(panels, &|panel| {
                     // SAFETY: one chunk writes one panel.
-                    let (q, scales) =
-                        unsafe { (q.part(panel * size, size), scales.part(panel * groups * PANEL, groups * PANEL)) };
+                    let (codes, scales) = unsafe {
+                        (codes.part(panel * size, size), scales.part(panel * groups * PANEL, groups * PANEL))
+                    };
+                    codes.fill(bits.zeros());
                     for (lane, row) in rows(panel) {
-                        let row = tensor.quantised(row);
-                        q.iter_mut().skip(lane).step_by(PANEL).zip(&row.q).for_each(|(d, &x)| *d = x);
+                        let row = tensor.quantised(row, bits.format());
+                        row.q.iter().enumerate().for_each(|(i, &q)| bits.put(codes, i, lane, q));
                         let places = scales.iter_mut().skip(lane).step_by(PANEL);
                         places.zip(&row.scales).for_each(|(d, x)| *d = x.to_bits());
                     }
@@ -208,14 +281,30 @@ impl Matrix<'_> {
                     *o += f32::from_bits(u32::from(w[place]) << 16);
                 }
             }
-            Data::Int8 { q, scales } => {
+            Data::Codes { bits, codes, scales } => {
                 let groups = self.inputs.div_ceil(GROUP);
-                let q = q[span].as_chunks::<PANEL>().0;
-                for (g, (o, q)) in out.chunks_mut(GROUP).zip(q.chunks(GROUP)).enumerate() {
-                    let s = half::f16::from_bits(scales[(panel * groups + g) * PANEL + lane]).to_f32();
-                    o.iter_mut().zip(q).for_each(|(o, q)| *o += f32::from(q[lane]) * s);
+                let size = bits.group();
+                for (g, o) in out[..self.inputs].chunks_mut(GROUP).enumerate() {
+                    let at = panel * groups + g;
+                    let s = half::f16::from_bits(scales[at * PANEL + lane]).to_f32();
+                    let codes = &codes[at * size..(at + 1) * size];
+                    o.iter_mut().enumerate().for_each(|(i, o)| *o += f32::from(bits.get(codes, i, lane)) * s);
                 }
             }
+        }
+    }
+
+    /// Whether rows are coded before they are multiplied with it.
+    pub(crate) fn coded(&self) -> bool {
+        matches!(self.data, Data::Codes { .. })
+    }
+
+    /// Codes and scales of a matrix that has them.
+    pub(crate) fn codes(&self) -> (Bits, &[u8], &[u16]) {
+        match self.data {
+            Data::Codes { bits, codes, scales } => (bits, codes, scales),
+            // Only coded matrices come to the code kernels.
+            Data::F32(_) | Data::Bf16(_) => (Bits::Eight, &[], &[]),
         }
     }
 }

@@ -7,13 +7,14 @@
 mod image;
 mod moe;
 mod ops;
+mod tensors;
 
 use candle_core::{DType, Device, Tensor};
 
+use self::tensors::{put, view};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, KernelError, Patches, QuantFormat, RopeSpec, RouterSpec, Span,
-    Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target, check,
 };
 
 /// Plain candle tensors on one candle device.
@@ -47,37 +48,6 @@ impl Reference {
 impl Default for Reference {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// `shape` numbers of a flat buffer from `at` on.
-fn view(op: &'static str, buffer: &Tensor, at: usize, shape: &[usize]) -> Result<Tensor> {
-    let len = shape.iter().product();
-    check::at_least(op, "a buffer", buffer.elem_count(), at + len)?;
-    Ok(buffer.narrow(0, at, len)?.reshape(shape)?)
-}
-
-/// Overwrites `buffer[at..]` with all numbers of `values`.
-fn put(op: &'static str, buffer: &Tensor, at: usize, values: &Tensor) -> Result<()> {
-    let values = values.flatten_all()?.force_contiguous()?;
-    check::at_least(op, "a buffer", buffer.elem_count(), at + values.elem_count())?;
-    if values.elem_count() > 0 {
-        buffer.slice_set(&values, 0, at)?;
-    }
-    Ok(())
-}
-
-impl ReferenceWeight {
-    fn matrix(&self, op: &'static str) -> Result<(&Tensor, usize, usize)> {
-        let (out, inputs) =
-            self.0.dims2().map_err(|_| check::shape(op, format!("expected [out, in], not {:?}", self.0.dims())))?;
-        Ok((&self.0, out, inputs))
-    }
-
-    fn stack(&self, op: &'static str) -> Result<(&Tensor, [usize; 3])> {
-        let (e, out, inputs) =
-            self.0.dims3().map_err(|_| check::shape(op, format!("expected [E, out, in], not {:?}", self.0.dims())))?;
-        Ok((&self.0, [e, out, inputs]))
     }
 }
 
@@ -396,18 +366,5 @@ impl Backend for Reference {
         let masks = view("paint", masks, masks_at, &[2 * h, 2 * w, canvas.layers])?;
         let colours = view("paint", colours, colours_at, &[h, w, 3 * canvas.layers])?;
         image::paint(&masks, &colours, canvas, target)
-    }
-}
-
-impl Reference {
-    /// Rows of a table; an id of `u32::MAX` gives zeros.
-    fn lookup(&self, op: &'static str, table: &ReferenceWeight, ids: &[u32]) -> Result<Tensor> {
-        let (table, rows, _) = table.matrix(op)?;
-        check::ids(op, ids, rows)?;
-        let known: Vec<u32> = ids.iter().map(|&id| if id == u32::MAX { 0 } else { id }).collect();
-        let keep: Vec<f32> = ids.iter().map(|&id| if id == u32::MAX { 0.0 } else { 1.0 }).collect();
-        let keep = Tensor::from_vec(keep, (ids.len(), 1), &self.device)?;
-        let known = Tensor::new(known.as_slice(), &self.device)?;
-        table.index_select(&known, 0)?.broadcast_mul(&keep).map_err(KernelError::from)
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use borealis_kernels::{Activation, Backend, Columns, Cpu, Reference};
 
 use crate::rows::cut;
-use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, read};
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, read};
 
 #[derive(Clone)]
 struct LayerNorm {
@@ -74,8 +74,13 @@ fn matmul_heads() {
         let (heads, outputs, inputs) = (r.size(1, 6), r.size(1, 60), r.size(1, 90));
         let rows = if i == 5 { 220 } else { r.size(1, 30) };
         let (x_stride, out_stride) = (inputs + r.size(0, 9), outputs + r.size(0, 9));
-        let w = Host::random(&mut r, &[heads, outputs, inputs], FORMATS[i % 3]);
-        let (x, before) = (r.numbers(rows * heads * x_stride), r.numbers(rows * heads * out_stride));
+        let w = Host::random(&mut r, &[heads, outputs, inputs], FORMATS[i % 4]);
+        let mut x = r.numbers(rows * heads * x_stride);
+        if coded(w.format) {
+            let exact = exact_rows(&mut r, rows * heads, inputs);
+            x.chunks_mut(x_stride).zip(exact.chunks(inputs)).for_each(|(x, e)| x[..inputs].copy_from_slice(e));
+        }
+        let before = r.numbers(rows * heads * out_stride);
         let what = format!("{rows} rows, {heads} heads {inputs} ({x_stride}) -> {outputs} ({out_stride})");
         b.check(&what, &Heads { w, heads, x_stride, out_stride, x, before });
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use borealis_kernels::{Backend, Canvas, Cpu, Patches, QuantFormat, Reference, Target};
+use borealis_kernels::{Backend, Canvas, Cpu, Instructions, Patches, QuantFormat, Reference, Target};
 
 use crate::support::{Backends, Case, Host, Random, buffer, nmse, read};
 
@@ -32,7 +32,9 @@ impl Case for Copies {
     fn only(&self, _: Range<usize>) -> Option<Self> {
         None
     }
-    const LIMIT: f64 = 0.0;
+    fn limit(&self) -> f64 {
+        0.0
+    }
 }
 
 #[test]
@@ -106,7 +108,9 @@ impl Case for Paint {
     fn only(&self, _: Range<usize>) -> Option<Self> {
         None
     }
-    const LIMIT: f64 = 1e-10;
+    fn limit(&self) -> f64 {
+        1e-10
+    }
 }
 
 impl Paint {
@@ -147,7 +151,8 @@ fn paint() {
 #[test]
 fn paint_i420() {
     let mut r = Random::new(24);
-    let (reference, cpu, two, scalar) = (Reference::new(), Cpu::new(1), Cpu::new(2), Cpu::scalar(1));
+    let (reference, cpu, two, scalar) =
+        (Reference::new(), Cpu::new(1), Cpu::new(2), Cpu::with_instructions(1, Instructions::Scalar));
     for _ in 0..40 {
         let case = Paint::random(&mut r, true);
         let (want, have) = (case.i420(&reference), case.i420(&cpu));

@@ -6,7 +6,7 @@ use borealis_kernels::{
     Activation, Backend, Cpu, HostTensor, HostType, KernelError, QuantFormat, Reference, RopeSpec, Rotation,
 };
 
-use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, read};
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, read};
 
 /// `[rows]` of `width` numbers, cut to some rows.
 pub fn cut(data: &[f32], width: usize, rows: Range<usize>) -> Vec<f32> {
@@ -46,7 +46,7 @@ fn embed() {
     for i in 0..24 {
         let (vocab, width) = (r.size(1, 70), r.size(1, 150));
         let (groups, codes) = (r.size(1, 40), r.size(1, 9));
-        let table = Host::random(&mut r, &[vocab, width], FORMATS[i % 3]);
+        let table = Host::random(&mut r, &[vocab, width], FORMATS[i % 4]);
         let ids = r.ids(groups * codes, vocab);
         b.check(&format!("embed {i}"), &Embed { table, width, codes, ids });
     }
@@ -131,7 +131,7 @@ fn matmul() {
             let w = Host::random(&mut r, &[out, inputs], format);
             let from = if i % 3 == 0 { 0 } else { r.size(0, out - 1) };
             let range = (from, if i % 2 == 0 { out } else { r.size(from + 1, out) });
-            let x = r.numbers(rows * inputs);
+            let x = if coded(format) { exact_rows(&mut r, rows, inputs) } else { r.numbers(rows * inputs) };
             let before = (i % 4 > 1).then(|| r.numbers(rows * (range.1 - range.0)));
             let bias = r.numbers(range.1 - range.0);
             let what = format!("matmul {rows} x {inputs} x {out} {range:?} {}", format.name());

@@ -1,6 +1,6 @@
 //! Seeded data, host tensors and the comparison itself.
 
-use borealis_kernels::{Backend, Cpu, HostTensor, HostType, QuantFormat, Reference};
+use borealis_kernels::{Backend, Cpu, HostTensor, HostType, Instructions, QuantFormat, Reference};
 use half::{bf16, f16};
 
 /// xorshift64*: the same cases on every machine.
@@ -55,14 +55,17 @@ pub struct Host {
     pub format: QuantFormat,
 }
 
-pub const FORMATS: [QuantFormat; 3] = [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8];
-const TYPES: [HostType; 4] = [HostType::F32, HostType::F16, HostType::Bf16, HostType::I8];
+pub const FORMATS: [QuantFormat; 4] = QuantFormat::ALL;
+const TYPES: [HostType; 5] = [HostType::F32, HostType::F16, HostType::Bf16, HostType::I8, HostType::I4];
 
 impl Host {
     /// Random values of about the size that a layer's weights have.
     pub fn random(r: &mut Random, shape: &[usize], format: QuantFormat) -> Self {
-        let dtype = r.pick(&TYPES);
         let (n, width) = (shape.iter().product::<usize>(), shape[shape.len() - 1]);
+        let dtype = match r.pick(&TYPES) {
+            HostType::I4 if width % 2 == 1 => HostType::I8,
+            dtype => dtype,
+        };
         let factor = 1.0 / (width as f32).sqrt();
         let values: Vec<f32> = r.numbers(n).into_iter().map(|x| x * factor).collect();
         let mut data = vec![0u8];
@@ -72,12 +75,11 @@ impl Host {
             HostType::F32 => values.iter().for_each(|x| data.extend(x.to_le_bytes())),
             HostType::F16 => values.iter().for_each(|x| data.extend(f16::from_f32(*x).to_le_bytes())),
             HostType::Bf16 => values.iter().for_each(|x| data.extend(bf16::from_f32(*x).to_le_bytes())),
-            HostType::I8 => {
-                data.extend((0..n).map(|_| r.size(0, 254) as u8));
+            HostType::I8 | HostType::I4 => {
+                let (bytes, most) = if dtype == HostType::I8 { (n, 60.0) } else { (n / 2, 4.0) };
+                data.extend((0..bytes).map(|_| r.size(0, 255) as u8));
                 let groups = n / width * width.div_ceil(group);
-                (0..groups).for_each(|_| {
-                    scales.extend(f16::from_f32(factor * r.number().abs() / 60.0).to_le_bytes());
-                });
+                (0..groups).for_each(|_| scales.extend(f16::from_f32(factor * r.number() / most).to_le_bytes()));
             }
         }
         Self { dtype, shape: shape.to_vec(), data, scales, group, format }
@@ -91,13 +93,34 @@ impl Host {
     }
 
     pub fn tensor(&self) -> HostTensor<'_> {
-        let scales = (self.dtype == HostType::I8).then_some((&self.scales[..], self.group));
+        let scales = self.dtype.coded().then_some((&self.scales[..], self.group));
         HostTensor { dtype: self.dtype, shape: &self.shape, data: &self.data[1..], scales }
     }
 
     pub fn on<B: Backend>(&self, b: &B) -> B::Weight {
         b.weight(&self.tensor(), self.format).unwrap()
     }
+}
+
+/// Whether a backend may round the rows that it multiplies with weights of this format.
+pub fn coded(format: QuantFormat) -> bool {
+    matches!(format, QuantFormat::Int8 | QuantFormat::Int4)
+}
+
+/// Rows of `width` numbers that are exact as eight-bit codes in groups of 64: whole numbers with a largest of 127, times a power of two.
+pub fn exact_rows(r: &mut Random, rows: usize, width: usize) -> Vec<f32> {
+    let mut x = Vec::new();
+    for _ in 0..rows {
+        for at in (0..width).step_by(64) {
+            let n = 64.min(width - at);
+            let (scale, largest) = ((r.size(0, 12) as f32 - 10.0).exp2(), r.size(0, n - 1));
+            let number = |r: &mut Random| r.size(0, 254) as f32 - 127.0;
+            // Now and then a group of zeros.
+            let zero = r.size(0, 9) == 0;
+            x.extend((0..n).map(|i| if zero { 0.0 } else { scale * if i == largest { -127.0 } else { number(r) } }));
+        }
+    }
+    x
 }
 
 pub fn buffer<B: Backend>(b: &B, data: &[f32]) -> B::Buffer {
@@ -123,7 +146,9 @@ pub trait Case {
     where
         Self: Sized;
     /// Largest normalised mean squared error against the reference.
-    const LIMIT: f64 = 1e-11;
+    fn limit(&self) -> f64 {
+        1e-11
+    }
 }
 
 /// Mean squared error over mean square.
@@ -144,12 +169,15 @@ pub struct Backends {
     reference: Reference,
     cpu: Cpu,
     two: Cpu,
+    avx2: Cpu,
     scalar: Cpu,
 }
 
 impl Backends {
     pub fn new() -> Self {
-        Self { reference: Reference::new(), cpu: Cpu::new(1), two: Cpu::new(2), scalar: Cpu::scalar(1) }
+        let with = |most| Cpu::with_instructions(1, most);
+        let (avx2, scalar) = (with(Instructions::Avx2), with(Instructions::Scalar));
+        Self { reference: Reference::new(), cpu: Cpu::new(1), two: Cpu::new(2), avx2, scalar }
     }
 
     /// Reference ~ CPU; one thread == two threads == no SIMD == any other number of rows.
@@ -157,8 +185,9 @@ impl Backends {
         let want = case.run(&self.reference);
         let have = case.run(&self.cpu);
         let error = nmse(&have, &want);
-        assert!(error <= C::LIMIT, "{what}: NMSE {error:e} against the reference");
+        assert!(error <= case.limit(), "{what}: NMSE {error:e} against the reference");
         assert_eq!(bits(&have), bits(&case.run(&self.two)), "{what}: two threads give other bits than one");
+        assert_eq!(bits(&have), bits(&case.run(&self.avx2)), "{what}: AVX2 gives other bits");
         assert_eq!(bits(&have), bits(&case.run(&self.scalar)), "{what}: SIMD gives other bits than scalar");
         let rows = case.rows();
         if rows == 0 {

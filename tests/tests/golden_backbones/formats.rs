@@ -1,4 +1,4 @@
-//! bf16 and int8: how far the logits move, and how often the most likely id stays the same.
+//! bf16, int8 and int4: how far the logits move, and how often the most likely id stays the same.
 
 use borealis_kernels::{DeviceSpec, QuantFormat};
 use borealis_model::Trace;
@@ -9,7 +9,8 @@ use crate::prefill;
 use crate::sequence::{Sequence, best};
 
 /// Largest normalised mean squared error of the logits.
-const LIMITS: [(QuantFormat, f64); 2] = [(QuantFormat::Bf16, 1e-3), (QuantFormat::Int8, 1e-2)];
+const LIMITS: [(QuantFormat, f64); 3] =
+    [(QuantFormat::Bf16, 1e-3), (QuantFormat::Int8, 1e-2), (QuantFormat::Int4, 0.5)];
 /// Largest share of rows for which rounding makes a router choose other experts than the reference: their logits are those of another network and are left out.
 const OTHER: f64 = 0.25;
 /// Least share of steps with the reference's id.
@@ -17,7 +18,7 @@ const AGREE: f64 = 0.95;
 
 /// Steps of all folders and how many agree, by format.
 #[derive(Default)]
-pub struct Steps([(usize, usize); 2]);
+pub struct Steps([(usize, usize); 3]);
 
 impl Steps {
     pub fn problems(&self) -> Vec<String> {

@@ -24,7 +24,7 @@ pub struct Args {
     /// Folder to write; it must not exist or be empty
     #[arg(value_name = "DST")]
     target: PathBuf,
-    /// Keep the matrices as bf16 or int8 [default: as they are]
+    /// Keep the matrices as bf16, int8 or int4 [default: as they are]
     #[arg(long, value_name = "TYPE", value_parser = format)]
     quantize: Option<Target>,
     /// Only say what would be written
@@ -36,8 +36,8 @@ fn format(text: &str) -> std::result::Result<Target, String> {
     match text {
         "bf16" => Ok(Target::Bf16),
         "int8" => Ok(Target::Int8),
-        "int4" => Err("there are no int4 kernels: use int8 or bf16".into()),
-        _ => Err("use bf16 or int8".into()),
+        "int4" => Ok(Target::Int4),
+        _ => Err("use bf16, int8 or int4".into()),
     }
 }
 
@@ -58,7 +58,8 @@ pub fn run(args: Args) -> Result<()> {
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
 
-fn report(verb: &str, plan: &Converted, target: &str) -> String {
+/// The files and their sizes, one a line.
+pub fn report(verb: &str, plan: &Converted, target: &str) -> String {
     let mut out = String::new();
     for (name, bytes) in &plan.files {
         // Writing to a string cannot fail.

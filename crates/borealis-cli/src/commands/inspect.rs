@@ -119,7 +119,7 @@ impl Report {
         let summary = Summary::of(&config, tensors);
         let (backend, fused) = device(&machine.device);
         let format = machine.dtype.unwrap_or_else(|| stored_format(checkpoint));
-        let sizes = FORMATS.map(|f| (f.name(), weight_bytes(&config, f)));
+        let sizes = QuantFormat::ALL.map(|f| (f.name(), weight_bytes(&config, f)));
         let cache = 1000 * summary.kv_bytes_per_position;
         let free = machine.memory_limit.or_else(available);
         let fits = |bytes: u64| free.is_none_or(|free| bytes + cache <= free);
@@ -230,9 +230,6 @@ impl Report {
     }
 }
 
-/// Types that weights can be kept in.
-const FORMATS: [QuantFormat; 3] = [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8];
-
 /// Name of the backend of a device, and what it runs as one kernel.
 fn device(device: &DeviceSpec) -> (&'static str, Vec<String>) {
     fn of<B: Backend>(b: &B) -> (&'static str, Vec<String>) {
@@ -248,11 +245,7 @@ fn device(device: &DeviceSpec) -> (&'static str, Vec<String>) {
 fn stored_format(checkpoint: &Checkpoint) -> QuantFormat {
     let set = checkpoint.tensors("").ok();
     let dtype = set.and_then(|s| s.stored().find(|t| t.0 == "model.embed_tokens.weight").map(|t| t.1));
-    match dtype {
-        Some(HostType::Bf16) => QuantFormat::Bf16,
-        Some(HostType::I8) => QuantFormat::Int8,
-        Some(HostType::F32 | HostType::F16) | None => QuantFormat::F32,
-    }
+    dtype.map_or(QuantFormat::F32, HostType::format)
 }
 
 /// Memory that the system says is available, on Linux.

@@ -10,4 +10,5 @@ pub mod inspect;
 pub mod keys;
 pub mod serve;
 pub mod sound;
+pub mod synth;
 pub mod tokenize;

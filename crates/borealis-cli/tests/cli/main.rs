@@ -13,4 +13,5 @@ mod inputs;
 mod interrupt;
 mod machine;
 mod run;
+mod synth;
 mod tokenize;

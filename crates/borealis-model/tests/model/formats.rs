@@ -16,7 +16,9 @@ fn logits(checkpoint: &Checkpoint, device: &DeviceSpec, format: QuantFormat) -> 
 #[test]
 fn both_backends_agree_in_every_format() {
     let (_folder, checkpoint) = checkpoint(&tiny_config(), 9);
-    for (format, limit) in [(QuantFormat::F32, 1e-10), (QuantFormat::Bf16, 1e-6), (QuantFormat::Int8, 1e-6)] {
+    for (format, limit) in
+        [(QuantFormat::F32, 1e-10), (QuantFormat::Bf16, 1e-6), (QuantFormat::Int8, 1e-3), (QuantFormat::Int4, 1e-3)]
+    {
         let expected = logits(&checkpoint, &DeviceSpec::Reference, format);
         let error = nmse(&logits(&checkpoint, &DeviceSpec::Cpu, format), &expected);
         assert!(error < limit, "{format:?}: NMSE {error:.1e}");
@@ -27,7 +29,7 @@ fn both_backends_agree_in_every_format() {
 fn formats_cost_little_precision() {
     let (_folder, checkpoint) = checkpoint(&tiny_config(), 9);
     let exact = logits(&checkpoint, &DeviceSpec::Reference, QuantFormat::F32);
-    for (format, limit) in [(QuantFormat::Bf16, 1e-3), (QuantFormat::Int8, 5e-3)] {
+    for (format, limit) in [(QuantFormat::Bf16, 1e-3), (QuantFormat::Int8, 5e-3), (QuantFormat::Int4, 0.3)] {
         let error = nmse(&logits(&checkpoint, &DeviceSpec::Reference, format), &exact);
         assert!(error < limit, "{format:?}: NMSE {error:.1e}");
     }
@@ -38,7 +40,8 @@ fn checkpoints_in_other_types_are_read() {
     let (_folder, plain) = checkpoint(&tiny_config(), 9);
     let exact = logits(&plain, &DeviceSpec::Reference, QuantFormat::F32);
     let names = tensor_names(&ModelConfig::new(plain.manifest()).unwrap());
-    for (dtype, limit) in [(HostType::F16, 1e-5f64), (HostType::Bf16, 1e-3), (HostType::I8, 5e-3)] {
+    for (dtype, limit) in [(HostType::F16, 1e-5f64), (HostType::Bf16, 1e-3), (HostType::I8, 5e-3), (HostType::I4, 0.3)]
+    {
         let folder = tempfile::tempdir().unwrap();
         CheckpointBuilder::new(tiny_config()).dtype(dtype).tensors("", &names, 9).write(folder.path()).unwrap();
         let stored = Checkpoint::open(folder.path()).unwrap();

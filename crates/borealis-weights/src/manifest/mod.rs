@@ -9,6 +9,7 @@ mod vocabulary;
 
 use crate::Result;
 use crate::json::Node;
+use borealis_kernels::QuantFormat;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -50,15 +51,17 @@ pub struct Manifest {
     pub modes: BTreeMap<String, Mode>,
     /// Defaults of sampling and presets.
     pub generation: Generation,
-    /// How int8 tensors are grouped.
+    /// Type and groups of quantised tensors.
     pub quantization: Option<Quantization>,
     /// All of `config.json`: the transformer's own keys are read by the model.
     pub transformer: Value,
 }
 
-/// Int8 tensors (`weights.md`, section 10).
+/// Quantised tensors (`weights.md`, section 10).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quantization {
+    /// int8 or int4.
+    pub format: QuantFormat,
     /// Columns that share a scale: 64 or 128.
     pub group: usize,
 }
@@ -68,10 +71,10 @@ impl Quantization {
     pub(crate) fn read(root: &Node<'_>) -> Result<Option<Self>> {
         let Some(node) = root.opt("quantization")? else { return Ok(None) };
         node.only(&["format", "group"])?;
-        node.get("format")?.choice(&[("int8", ())])?;
+        let format = node.get("format")?.choice(&[("int8", QuantFormat::Int8), ("int4", QuantFormat::Int4)])?;
         let group = node.get("group")?;
         match group.size(1, 1024)? {
-            size @ (64 | 128) => Ok(Some(Self { group: size })),
+            size @ (64 | 128) => Ok(Some(Self { format, group: size })),
             _ => Err(group.fail("must be 64 or 128")),
         }
     }

@@ -12,7 +12,7 @@ mod config;
 mod synth;
 
 use crate::{Checkpoint, WeightsError};
-use borealis_kernels::HostType;
+use borealis_kernels::{GROUP, HostType, quantise};
 use half::{bf16, f16};
 use safetensors::{Dtype, serialize, tensor::TensorView};
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ impl CheckpointBuilder {
         self
     }
 
-    /// Type of the tensors that are added from now on. With I8, matrices whose columns are a multiple of 64 become int8 in groups of 64
+    /// Type of the tensors that are added from now on. With I8 or I4, matrices whose columns are a multiple of 64 become int8 or int4 in groups of 64
     /// (`quantization` is added to the configuration); norms, routers, biases and row kinds stay F32.
     pub fn dtype(mut self, dtype: HostType) -> Self {
         self.dtype = dtype;
@@ -82,22 +82,28 @@ impl CheckpointBuilder {
     /// Adds one tensor.
     pub fn tensor(mut self, folder: &str, name: &str, shape: &[usize], values: &[f32]) -> Self {
         let set = self.tensors.entry(folder.into()).or_default();
-        let quantised = self.dtype == HostType::I8 && is_quantised(name, shape);
-        if quantised {
-            let (codes, scales) = synth::quantise(values, 64);
-            let mut scale_shape = shape.to_vec();
-            if let Some(last) = scale_shape.last_mut() {
-                *last /= 64;
-            }
-            let scales = scales.iter().flat_map(|s| s.to_le_bytes()).collect();
-            set.insert(format!("{name}.scales"), Stored { dtype: Dtype::F16, shape: scale_shape, data: scales });
-            set.insert(name.into(), Stored { dtype: Dtype::I8, shape: shape.to_vec(), data: codes });
+        if let [outer @ .., columns] = shape
+            && self.dtype.coded()
+            && is_quantised(name, shape)
+        {
+            let (format, mut codes, mut scales) = (self.dtype.format(), Vec::new(), Vec::new());
+            values.chunks_exact(*columns).for_each(|row| quantise(row, format, &mut codes, &mut scales));
+            let shape = |columns: usize| [outer, &[columns]].concat();
+            let (dtype, width) =
+                if self.dtype == HostType::I4 { (Dtype::U8, columns / 2) } else { (Dtype::I8, *columns) };
+            set.insert(
+                format!("{name}.scales"),
+                Stored { dtype: Dtype::F16, shape: shape(columns / GROUP), data: scales },
+            );
+            set.insert(name.into(), Stored { dtype, shape: shape(width), data: codes });
             return self.mark_quantised(folder);
         }
         let (dtype, data) = match self.dtype {
             HostType::F16 => (Dtype::F16, values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect()),
             HostType::Bf16 => (Dtype::BF16, values.iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect()),
-            HostType::F32 | HostType::I8 => (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+            HostType::F32 | HostType::I8 | HostType::I4 => {
+                (Dtype::F32, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+            }
         };
         set.insert(name.into(), Stored { dtype, shape: shape.to_vec(), data });
         self
@@ -107,7 +113,7 @@ impl CheckpointBuilder {
         let name = if folder.is_empty() { "config.json".into() } else { format!("{folder}/config.json") };
         let mut config: Value =
             self.files.get(&name).and_then(|b| serde_json::from_slice(b).ok()).unwrap_or_else(|| json!({}));
-        config["quantization"] = json!({"format": "int8", "group": 64});
+        config["quantization"] = json!({"format": self.dtype.format().name(), "group": GROUP});
         self.files.insert(name, config.to_string().into_bytes());
         self
     }
@@ -165,7 +171,7 @@ fn file_of<'a>(set: impl Iterator<Item = (&'a String, &'a Stored)>) -> io::Resul
     views.and_then(|v| serialize(v, None)).map_err(io::Error::other)
 }
 
-/// Whether int8 checkpoints hold this tensor in int8 (`weights.md`, section 10).
+/// Whether quantised checkpoints hold this tensor as codes (`weights.md`, section 10).
 fn is_quantised(name: &str, shape: &[usize]) -> bool {
     let kept = ["norm.weight", "layernorm.weight", "mlp.gate.weight", "bias", "row_kinds.weight"];
     shape.len() >= 2 && shape.last().is_some_and(|n| n.is_multiple_of(64)) && !kept.iter().any(|k| name.ends_with(k))

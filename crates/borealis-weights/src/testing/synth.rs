@@ -1,7 +1,5 @@
 //! Random numbers that depend on seed, name and index alone.
 
-use half::f16;
-
 /// A number in [-1, 1) from a counter (SplitMix64's finaliser, Steele, Lea and Flood 2014).
 pub fn uniform(seed: u64, index: u64) -> f32 {
     let mut z = seed.wrapping_add(index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
@@ -22,18 +20,4 @@ pub fn synth(seed: u64, name: &str, shape: &[usize]) -> Vec<f32> {
         _ => (0.0, 0.1),
     };
     (0..count).map(|i| centre + scale * uniform(seed ^ hash, i)).collect()
-}
-
-/// Symmetric int8 in groups: codes as bytes, and one scale for each group.
-pub(super) fn quantise(values: &[f32], group: usize) -> (Vec<u8>, Vec<f16>) {
-    let mut codes = Vec::with_capacity(values.len());
-    let mut scales = Vec::with_capacity(values.len() / group);
-    for part in values.chunks(group) {
-        let largest = part.iter().fold(0f32, |m, v| m.max(v.abs()));
-        let scale = f16::from_f32(largest / 127.0);
-        let inverse = if scale.to_f32() > 0.0 { 1.0 / scale.to_f32() } else { 0.0 };
-        codes.extend(part.iter().map(|v| (v * inverse).round().clamp(-127.0, 127.0) as i8 as u8));
-        scales.push(scale);
-    }
-    (codes, scales)
 }

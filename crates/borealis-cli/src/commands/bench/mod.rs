@@ -1,4 +1,9 @@
-//! `borealis bench`: what this machine could do at most, then what a generation does.
+//! `borealis bench`: what this machine could do at most, then what a generation does. `borealis bench model`: the transformer alone.
+
+mod measure;
+mod model_bench;
+mod plot;
+mod table;
 
 use std::io::Write;
 use std::time::Instant;
@@ -17,13 +22,17 @@ Examples:
   borealis bench
   borealis bench --seconds 2 --variants 4 --threads 1
   borealis bench --json | jq .share_of_limit
+  borealis bench model --synth 40m,1b
 
 Stages overlap: frames are decoded and encoded while later ids are generated,
 so they add up to more than the whole.";
 
 /// Arguments of `borealis bench`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Length of the clip, 1 to 15
     #[arg(long, value_name = "S", default_value_t = 6.0, value_parser = super::generate::seconds)]
     seconds: f32,
@@ -40,7 +49,25 @@ pub struct Args {
     machine: MachineArgs,
     /// One JSON object on standard output
     #[arg(long, help_heading = "Messages")]
-    pub json: bool,
+    json: bool,
+}
+
+/// What else can be measured.
+#[derive(clap::Subcommand)]
+enum What {
+    /// Measure the transformer alone: prefill and decode at several rows and types
+    #[command(after_help = model_bench::EXAMPLES)]
+    Model(model_bench::Args),
+}
+
+impl Args {
+    /// Whether standard output is for programs.
+    pub fn json(&self) -> bool {
+        match &self.what {
+            Some(What::Model(args)) => args.json,
+            None => self.json,
+        }
+    }
 }
 
 /// What is told.
@@ -74,6 +101,9 @@ struct Run {
 
 /// Measures and tells.
 pub fn run(args: Args) -> Result<()> {
+    if let Some(What::Model(args)) = args.what {
+        return model_bench::run(&args);
+    }
     let checkpoint = model::open(args.machine.model.as_deref())?;
     let machine = limits::measure(borealis_engine::step_threads(&checkpoint, &args.machine.engine())?);
     let mut fastest: Option<Run> = None;
