@@ -157,7 +157,7 @@ mod chains {
         let mut sums = [1i32; CHAINS * 8];
         let (a, b) = (black_box(3i8), black_box(5u8));
         for _ in 0..rounds {
-            sums.iter_mut().for_each(|s| *s = s.wrapping_add(i32::from(a) * i32::from(b) ^ *s));
+            sums.iter_mut().for_each(|s| *s = s.wrapping_add((i32::from(a) * i32::from(b)) ^ *s));
         }
         black_box(sums);
         rounds * CHAINS * 8

@@ -37,7 +37,7 @@ unsafe impl<T: Plain + Sync> Sync for Aligned<T> {}
 
 impl<T: Plain> Aligned<T> {
     pub(crate) fn new(len: usize) -> Self {
-        let bytes = len.checked_mul(size_of::<T>()).unwrap_or(usize::MAX);
+        let bytes = len.saturating_mul(size_of::<T>());
         let align = if bytes >= LARGE { 2 << 20 } else { 64 };
         let Ok(layout) = Layout::from_size_align(bytes.max(1), align) else { handle_alloc_error(Layout::new::<T>()) };
         // SAFETY: the size is not zero.

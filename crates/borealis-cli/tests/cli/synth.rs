@@ -6,8 +6,24 @@ use crate::run::{borealis, folder, names, succeed};
 
 /// A shape that is written and loaded in no time.
 const SMALL: [&str; 18] = [
-    "--hidden", "64", "--layers", "2", "--experts", "4", "--top-k", "2", "--inner", "64", "--heads", "4", "--kv-heads", "2",
-    "--head-dim", "16", "--vocabulary", "300",
+    "--hidden",
+    "64",
+    "--layers",
+    "2",
+    "--experts",
+    "4",
+    "--top-k",
+    "2",
+    "--inner",
+    "64",
+    "--heads",
+    "4",
+    "--kv-heads",
+    "2",
+    "--head-dim",
+    "16",
+    "--vocabulary",
+    "300",
 ];
 
 #[test]
@@ -66,7 +82,8 @@ fn shapes_that_are_no_model_are_refused() {
         ("--vocabulary", "10", "vocab_size is 10: use at least 260"),
         ("--layers", "0", "num_hidden_layers is 0: use 1 to 1048576"),
     ] {
-        let output = borealis().args(["synth", "40m"]).arg(place.path().join("x")).args([option, value]).output().unwrap();
+        let output =
+            borealis().args(["synth", "40m"]).arg(place.path().join("x")).args([option, value]).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && text.contains(words), "{text}");
     }

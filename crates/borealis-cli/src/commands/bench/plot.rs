@@ -64,8 +64,10 @@ fn panel(out: &mut String, left: f64, model: &str, figures: &[&Figure]) {
     let (w, h) = (WIDTH - 2.0 * MARGIN, HEIGHT - 2.0 * MARGIN);
     let x = Axis::new(figures.iter().map(|f| f.rows as f64), left + MARGIN, w);
     let y = Axis::new(figures.iter().flat_map(|f| [f.positions_per_second, allowed(f)]), HEIGHT - MARGIN, -h);
-    // Writing to a string cannot fail.
-    let mut line = |text: String| drop(writeln!(out, "{text}"));
+    let mut line = |text: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{text}");
+    };
     line(format!(
         "<text x=\"{}\" y=\"24\" text-anchor=\"middle\" font-size=\"15\">{model}: positions per second</text>",
         left + WIDTH / 2.0
