@@ -96,13 +96,13 @@ fn steps(c: &mut Criterion, name: &str, checkpoint: &Checkpoint, device: &Device
 fn decode(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let checkpoint = synthetic(folder.path());
-    for format in [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8] {
+    for format in QuantFormat::ALL {
         steps(c, "moe-40m", &checkpoint, &DeviceSpec::Cpu, format);
     }
     let mini = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/borealis-mini"));
     match Checkpoint::open(mini) {
         Ok(checkpoint) => {
-            for format in [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8] {
+            for format in QuantFormat::ALL {
                 steps(c, "borealis-mini", &checkpoint, &DeviceSpec::Cpu, format);
             }
             steps(c, "borealis-mini", &checkpoint, &DeviceSpec::Reference, QuantFormat::F32);

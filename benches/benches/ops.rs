@@ -11,7 +11,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
 
-const FORMATS: [QuantFormat; 3] = [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8];
+const FORMATS: [QuantFormat; 4] = QuantFormat::ALL;
 
 fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i * 7919 % 1009) as f32 / 1009.0 - 0.5).collect()

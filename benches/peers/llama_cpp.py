@@ -86,23 +86,23 @@ class Model:
         self.vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         self.batch = lib.llama_batch_init(max(2048, rows), 0, 1)
 
-    def decode(self, rows: list[tuple[int, int, bool]], salt: int) -> float:
-        """Seconds of one step; a row is (sequence, position, whether its logits are wanted)."""
+    def decode(self, rows: list[tuple[int, int, bool]], salt: int) -> tuple[float, float]:
+        """Seconds of one step, and processor time; a row is (sequence, position, whether its logits are wanted)."""
         batch = self.batch
         batch.n_tokens = len(rows)
         for i, (sequence, position, wanted) in enumerate(rows):
             batch.token[i] = ((salt * 1024 + i) * 2654435761 >> 7) % self.vocabulary
             batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = position, 1, sequence, wanted
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         if self.lib.llama_decode(self.context, batch) != 0:
             raise SystemExit(f"llama_decode failed for {len(rows)} rows")
-        return time.perf_counter() - start
+        return time.perf_counter() - start, time.process_time() - busy
 
     def clear(self) -> None:
         self.lib.llama_memory_clear(self.memory, True)
 
 
-def steps(step, budget: float) -> list[float]:
+def steps(step, budget: float) -> list[tuple[float, float]]:
     times, start = [], time.perf_counter()
     step(0)
     while len(times) < 3 or time.perf_counter() - start < budget:
@@ -110,11 +110,12 @@ def steps(step, budget: float) -> list[float]:
     return times
 
 
-def figure(phase: str, rows: int, times: list[float]) -> dict:
-    middle = statistics.median(times)
+def figure(phase: str, rows: int, measured: list[tuple[float, float]]) -> dict:
+    times = [seconds for seconds, _ in measured]
+    middle, busy = statistics.median(times), statistics.fmean(b for _, b in measured)
     load = os.getloadavg()[0]
     return {"phase": phase, "rows": rows, "steps": len(times), "median_seconds": middle, "best_seconds": min(times),
-            "positions_per_second": rows / middle, "load": load}
+            "busy_seconds": busy, "positions_per_second": rows / middle, "load": load}
 
 
 def main() -> None:
@@ -134,7 +135,7 @@ def main() -> None:
     model = Model(lib, args.model, args.threads, most, max(args.prefill, most * args.context + extra))
     figures = []
 
-    def prompt(salt: int) -> float:
+    def prompt(salt: int) -> tuple[float, float]:
         model.clear()
         return model.decode([(0, p, p + 1 == args.prefill) for p in range(args.prefill)], salt)
 
@@ -147,14 +148,14 @@ def main() -> None:
             model.decode([(sequence, p, False) for p in range(filled)], sequence)
         position = [filled]
 
-        def step(salt: int) -> float:
+        def step(salt: int) -> tuple[float, float]:
             if (position[0] - filled + 1) * rows > extra:
                 for sequence in range(rows):
                     lib.llama_memory_seq_rm(c.c_void_p(model.memory), sequence, filled, -1)
                 position[0] = filled
-            seconds = model.decode([(s, position[0], True) for s in range(rows)], salt)
+            measured = model.decode([(s, position[0], True) for s in range(rows)], salt)
             position[0] += 1
-            return seconds
+            return measured
 
         figures.append(figure("decode", rows, steps(step, args.budget)))
     system = lib.llama_print_system_info

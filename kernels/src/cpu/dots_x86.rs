@@ -126,43 +126,26 @@ impl Dots for Avx512 {
         x86!(_mm512_setzero_ps())
     }
 
-    /// `vpdpbusd` takes five cycles and two can begin in each: with few rows, lines go to four or two sums in turn (the order of whole numbers does not matter).
     #[inline(always)]
     unsafe fn eight<const R: usize>(self, w: *const u8, x: [*const i8; R], sums: [i32; R]) -> [__m512i; R] {
-        x86!({
-            let mut acc = self.start::<R>(sums, -128);
-            for line in 0..16 {
-                self.ahead(w.wrapping_add(line * 64 + AHEAD));
-                let w = _mm512_loadu_si512(w.add(line * 64).cast());
-                let turn = line % turns(R);
-                for r in 0..R {
-                    let x = _mm512_set1_epi32(quad(x[r].add(line * 4)));
-                    acc[r][turn] = _mm512_dpbusd_epi32(acc[r][turn], w, x);
-                }
+        // SAFETY: the caller's promise.
+        unsafe {
+            match R {
+                0..=4 => self.eight_in_turns::<R, 4>(w, x, sums),
+                _ => self.eight_in_turns::<R, 2>(w, x, sums),
             }
-            self.end(acc)
-        })
+        }
     }
 
     #[inline(always)]
     unsafe fn four<const R: usize>(self, w: *const u8, x: [*const i8; R], sums: [i32; R]) -> [__m512i; R] {
-        x86!({
-            let low = _mm512_set1_epi8(15);
-            let mut acc = self.start::<R>(sums, -8);
-            for line in 0..8 {
-                self.ahead(w.wrapping_add(line * 64 + AHEAD));
-                let both = _mm512_loadu_si512(w.add(line * 64).cast());
-                let halves = [_mm512_and_si512(both, low), _mm512_and_si512(_mm512_srli_epi16::<4>(both), low)];
-                for half in 0..2 {
-                    let turn = (2 * line + half) % turns(R);
-                    for r in 0..R {
-                        let x = _mm512_set1_epi32(quad(x[r].add(line * 8 + half * 4)));
-                        acc[r][turn] = _mm512_dpbusd_epi32(acc[r][turn], halves[half], x);
-                    }
-                }
+        // SAFETY: the caller's promise.
+        unsafe {
+            match R {
+                0..=2 => self.four_in_turns::<R, 4>(w, x, sums),
+                _ => self.four_in_turns::<R, 2>(w, x, sums),
             }
-            self.end(acc)
-        })
+        }
     }
 
     #[inline(always)]
@@ -183,30 +166,96 @@ impl Dots for Avx512 {
     }
 }
 
-/// Sums that the lines of R rows go to in turn.
-#[inline(always)]
-const fn turns(rows: usize) -> usize {
-    match rows {
-        1 | 2 => 4,
-        3 | 4 => 2,
-        _ => 1,
-    }
-}
-
 impl Avx512 {
-    /// The first sum of each row starts with what the offset of the weights' codes adds.
+    /// `vpdpbusd` takes five cycles and two can begin in each: lines go to T sums in turn (the order of whole numbers does not matter).
+    ///
+    /// # Safety
+    /// As [`Dots::eight`].
     #[inline(always)]
-    fn start<const R: usize>(self, sums: [i32; R], offset: i32) -> [[__m512i; 4]; R] {
-        std::array::from_fn(|r| {
-            x86!({
-                let zero = _mm512_setzero_si512();
-                [_mm512_set1_epi32(offset * sums[r]), zero, zero, zero]
-            })
+    unsafe fn eight_in_turns<const R: usize, const T: usize>(
+        self,
+        w: *const u8,
+        x: [*const i8; R],
+        sums: [i32; R],
+    ) -> [__m512i; R] {
+        x86!({
+            let mut acc = start::<R, T>(sums, -128);
+            for first in (0..16).step_by(T) {
+                for turn in 0..T {
+                    let line = first + turn;
+                    self.ahead(w.wrapping_add(line * 64 + AHEAD));
+                    let w = _mm512_loadu_si512(w.add(line * 64).cast());
+                    for r in 0..R {
+                        let x = _mm512_set1_epi32(quad(x[r].add(line * 4)));
+                        acc[r][turn] = _mm512_dpbusd_epi32(acc[r][turn], w, x);
+                    }
+                }
+            }
+            end(acc)
         })
     }
 
+    /// The same with two sums for each of T / 2 lines.
+    ///
+    /// # Safety
+    /// As [`Dots::four`].
     #[inline(always)]
-    fn end<const R: usize>(self, acc: [[__m512i; 4]; R]) -> [__m512i; R] {
-        acc.map(|a| a[1..turns(R)].iter().fold(a[0], |sum, other| x86!(_mm512_add_epi32(sum, *other))))
+    unsafe fn four_in_turns<const R: usize, const T: usize>(
+        self,
+        w: *const u8,
+        x: [*const i8; R],
+        sums: [i32; R],
+    ) -> [__m512i; R] {
+        x86!({
+            let low = _mm512_set1_epi8(15);
+            let mut acc = start::<R, T>(sums, -8);
+            for first in (0..8).step_by(T / 2) {
+                for turn in 0..T / 2 {
+                    let line = first + turn;
+                    self.ahead(w.wrapping_add(line * 64 + AHEAD));
+                    let both = _mm512_loadu_si512(w.add(line * 64).cast());
+                    let halves = [_mm512_and_si512(both, low), _mm512_and_si512(_mm512_srli_epi16::<4>(both), low)];
+                    for half in 0..2 {
+                        for r in 0..R {
+                            let x = _mm512_set1_epi32(quad(x[r].add(line * 8 + half * 4)));
+                            let sum = &mut acc[r][2 * turn + half];
+                            *sum = _mm512_dpbusd_epi32(*sum, halves[half], x);
+                        }
+                    }
+                }
+            }
+            end(acc)
+        })
     }
+}
+
+/// The first sum of each row starts with what the offset of the weights' codes adds, taken off.
+///
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn start<const R: usize, const T: usize>(sums: [i32; R], offset: i32) -> [[__m512i; T]; R] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut acc = [[_mm512_setzero_si512(); T]; R];
+        for r in 0..R {
+            acc[r][0] = _mm512_set1_epi32(offset * sums[r]);
+        }
+        acc
+    }
+}
+
+/// # Safety
+/// The processor has AVX-512.
+#[inline(always)]
+unsafe fn end<const R: usize, const T: usize>(acc: [[__m512i; T]; R]) -> [__m512i; R] {
+    let mut sums = [acc[0][0]; R];
+    for r in 0..R {
+        sums[r] = acc[r][0];
+        for turn in 1..T {
+            // SAFETY: the caller's promise.
+            sums[r] = unsafe { _mm512_add_epi32(sums[r], acc[r][turn]) };
+        }
+    }
+    sums
 }
