@@ -8,13 +8,23 @@ use crate::goldens::Golden;
 use crate::prefill;
 use crate::sequence::{Sequence, best};
 
-/// Largest normalised mean squared error of the logits.
-const LIMITS: [(QuantFormat, f64); 3] =
-    [(QuantFormat::Bf16, 1e-3), (QuantFormat::Int8, 1e-2), (QuantFormat::Int4, 0.5)];
-/// Largest share of rows for which rounding makes a router choose other experts than the reference: their logits are those of another network and are left out.
-const OTHER: f64 = 0.25;
-/// Least share of steps with the reference's id.
-const AGREE: f64 = 0.95;
+/// How far a format may be from the reference.
+struct Limit {
+    format: QuantFormat,
+    /// Largest normalised mean squared error of the logits.
+    nmse: f64,
+    /// Largest share of rows for which rounding makes a router choose other experts than the reference: their logits are those of another network and are left out.
+    other: f64,
+    /// Least share of steps with the reference's id.
+    agree: f64,
+}
+
+/// The goldens' weights are random: nothing was learnt that survives rounding. int4 is some hundredths off.
+const LIMITS: [Limit; 3] = [
+    Limit { format: QuantFormat::Bf16, nmse: 1e-3, other: 0.25, agree: 0.95 },
+    Limit { format: QuantFormat::Int8, nmse: 1e-2, other: 0.25, agree: 0.95 },
+    Limit { format: QuantFormat::Int4, nmse: 0.2, other: 0.6, agree: 0.7 },
+];
 
 /// Steps of all folders and how many agree, by format.
 #[derive(Default)]
@@ -23,9 +33,9 @@ pub struct Steps([(usize, usize); 3]);
 impl Steps {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for ((format, _), (same, all)) in LIMITS.iter().zip(self.0) {
+        for (Limit { format, agree, .. }, (same, all)) in LIMITS.iter().zip(self.0) {
             println!("{}: {same} of {all} greedy ids are the reference's", format.name());
-            if (same as f64) < AGREE * all as f64 {
+            if (same as f64) < agree * all as f64 {
                 problems.push(format!("{}: only {same} of {all} greedy ids are the reference's", format.name()));
             }
         }
@@ -38,7 +48,7 @@ pub fn check(golden: &Golden, checkpoint: &Checkpoint, steps: &mut Steps) -> Vec
     let Some((ids, logits, _)) = prefill(golden) else { return Vec::new() };
     let (prompt, wanted) = (golden.ids(ids).1, golden.floats(logits).1);
     let mut problems = Vec::new();
-    for (at, (format, limit)) in LIMITS.into_iter().enumerate() {
+    for (at, Limit { format, nmse: limit, other, .. }) in LIMITS.into_iter().enumerate() {
         for device in [DeviceSpec::Cpu, DeviceSpec::Reference] {
             let mut s = Sequence::new(checkpoint, &device, format);
             let (found, trace) = s.trace(&prompt);
@@ -55,7 +65,7 @@ pub fn check(golden: &Golden, checkpoint: &Checkpoint, steps: &mut Steps) -> Vec
                 format.name(),
                 same.len()
             );
-            if turned as f64 > OTHER * same.len() as f64 {
+            if turned as f64 > other * same.len() as f64 {
                 problems.push(format!(
                     "{}: {} on {device:?}: {turned} rows chose other experts",
                     golden.name,

@@ -49,6 +49,16 @@ impl Machine {
     }
 }
 
+/// Seconds of processor time that the threads of this process got so far, if the system tells. Exact to some milliseconds: for many steps, not for one.
+fn busy() -> Option<f64> {
+    let of = |task: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let nanoseconds: Option<u64> = std::fs::read_dir("/proc/self/task").ok()?.map(of).sum();
+    Some(nanoseconds? as f64 / 1e9)
+}
+
 fn load() -> Option<f64> {
     std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
@@ -67,6 +77,8 @@ pub struct Figure {
     /// Seconds of a step: the middle one and the fastest.
     pub median_seconds: f64,
     pub best_seconds: f64,
+    /// Processor time of a step, on average: the time that it takes on one thread when no other program wants the core.
+    pub busy_seconds: Option<f64>,
     /// Rows of a step over the middle time.
     pub positions_per_second: f64,
     /// Bytes of weights, keys and values that a step reads or writes.
@@ -158,10 +170,11 @@ fn figure(
     };
     // The first step sizes the scratch memory.
     step(0)?;
-    let (start, mut times) = (Instant::now(), Vec::new());
+    let (start, before, mut times) = (Instant::now(), busy(), Vec::new());
     while times.len() < STEPS || start.elapsed() < budget {
         times.push(step(times.len() + 1)?);
     }
+    let busy_seconds = busy().zip(before).map(|(after, before)| (after - before) / times.len() as f64);
     times.sort_by(f64::total_cmp);
     let (median, best) = (times[times.len() / 2], times[0]);
     let rows = batches[0].rows.len();
@@ -178,6 +191,7 @@ fn figure(
         steps: times.len(),
         median_seconds: median,
         best_seconds: best,
+        busy_seconds,
         positions_per_second: rows as f64 / median,
         bytes_per_step: bytes,
         operations_per_step: operations,

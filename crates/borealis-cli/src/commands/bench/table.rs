@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::measure::{Figure, Report};
 
 /// Headings and cells of one figure, by column.
-fn cells(f: &Figure) -> [String; 12] {
+fn cells(f: &Figure) -> [String; 13] {
     [
         f.model.clone(),
         f.dtype.to_string(),
@@ -14,6 +14,7 @@ fn cells(f: &Figure) -> [String; 12] {
         format!("{:.0}", f.positions_per_second),
         format!("{:.2}", f.median_seconds * 1e3),
         format!("{:.2}", f.best_seconds * 1e3),
+        f.busy_seconds.map_or_else(|| "?".into(), |s| format!("{:.2}", s * 1e3)),
         format!("{:.1}", f.bytes_per_step / 1e6),
         format!("{:.0} % of {:.0} GB/s", 100.0 * f.share_of_bandwidth, f.limit_bytes_per_second / 1e9),
         format!("{:.0} % of {:.0} G/s", 100.0 * f.share_of_operations, f.limit_operations_per_second / 1e9),
@@ -22,7 +23,7 @@ fn cells(f: &Figure) -> [String; 12] {
     ]
 }
 
-const HEADS: [&str; 12] = [
+const HEADS: [&str; 13] = [
     "model",
     "type",
     "threads",
@@ -30,6 +31,7 @@ const HEADS: [&str; 12] = [
     "positions/s",
     "ms",
     "best ms",
+    "busy ms",
     "MB a step",
     "bandwidth",
     "operations",
@@ -45,9 +47,9 @@ fn machine(report: &Report) -> String {
 
 /// For a terminal.
 pub fn text(report: &Report) -> String {
-    let rows: Vec<[String; 12]> =
+    let rows: Vec<[String; 13]> =
         std::iter::once(HEADS.map(String::from)).chain(report.figures.iter().map(cells)).collect();
-    let widths: [usize; 12] = std::array::from_fn(|c| rows.iter().map(|r| r[c].len()).max().unwrap_or(0));
+    let widths: [usize; 13] = std::array::from_fn(|c| rows.iter().map(|r| r[c].len()).max().unwrap_or(0));
     let mut out = machine(report) + "\n";
     for row in rows {
         let line: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
