@@ -3,7 +3,7 @@
 
 usage:  python recipes/goldens_strange.py [--out tests/goldens] [name ...]
 
-`KEPT` are those that the repository stores: each found a mistake, or shows a feature that nothing else shows. The others are for trying.
+`KEPT` are those that the repository stores: each shows what nothing else shows. The others are for trying, and passed as well.
 """
 
 import json
@@ -129,14 +129,14 @@ def mixtral_all(out):
     record(out, "mixtral_all", lambda: T.MixtralForCausalLM(config), language, shards=7)
 
 
-@strange()
+@strange(kept=True)
 def olmoe_plain(out):
     config = T.OlmoeConfig(vocab_size=88, hidden_size=42, intermediate_size=18, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, num_experts=5,
                            num_experts_per_tok=5, attention_bias=True, tie_word_embeddings=True, rope_parameters=rope(5e3, rope_type="linear", factor=3.0))
     record(out, "olmoe_plain", lambda: T.OlmoeForCausalLM(config), language, edit=old)
 
 
-@strange()
+@strange(kept=True)
 def qwen3_moe_dense(out):
     """All layers dense but the last."""
     config = T.Qwen3MoeConfig(vocab_size=90, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
@@ -168,7 +168,7 @@ def deepseek_v3_odd(out):
     record(out, "deepseek_v3_odd", lambda: T.DeepseekV3ForCausalLM(config), lambda m, s: language(m, s, long=50), edit=lambda c: old(c), shards=4)
 
 
-@strange()
+@strange(kept=True)
 def deepseek_v3_routed(out):
     """Every layer routed, YaRN without mscale, halves rotated, one layer for predicting ahead that is not there."""
     config = deepseek(num_hidden_layers=2, first_k_dense_replace=0, n_group=2, topk_group=1, num_experts_per_tok=2, q_lora_rank=None, qk_rope_head_dim=6, v_head_dim=5,

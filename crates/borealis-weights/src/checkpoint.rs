@@ -179,8 +179,15 @@ fn quantization(file: &str, config: Option<Value>) -> Result<Option<Quantization
     config.map_or(Ok(None), |value| Quantization::read(&Node::root(file, &value)))
 }
 
+/// What makers who pickle their weights call them.
+const PICKLED: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
+
 fn missing(storage: &Storage, file: &str) -> WeightsError {
+    let pickled = PICKLED.iter().find(|name| storage.exists(name));
     let remedy = match file {
+        "model.safetensors" if pickled.is_some() => {
+            "its weights are pickled, which may run code and is not read: convert them to safetensors"
+        }
         "config.json" => "give the folder that holds a checkpoint (see weights.md)",
         "tokenizer.json" => "this checkpoint has no text tokenizer",
         f if f.starts_with("video_tokenizer") => "this checkpoint cannot read or make pictures",

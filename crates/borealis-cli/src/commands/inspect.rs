@@ -56,6 +56,8 @@ struct Report {
     fits: Vec<&'static str>,
     vocab_size: u32,
     segments: Vec<Segment>,
+    /// Positions that a row sees in layers with a sliding window, and the number of these layers.
+    sliding_window: Option<(u32, usize)>,
     modalities: Vec<Modality>,
     media: Option<Media>,
     scene_fields: Vec<String>,
@@ -144,6 +146,7 @@ impl Report {
             fits: sizes.iter().filter(|(_, bytes)| fits(*bytes)).map(|(name, _)| *name).collect(),
             vocab_size: manifest.vocab_size,
             segments: segments(manifest),
+            sliding_window: config.window.as_ref().map(|w| (w.positions, w.layers.iter().filter(|l| **l).count())),
             modalities: manifest.modalities.iter().map(modality).collect(),
             media: media(manifest),
             scene_fields: manifest.scene.fields.iter().map(|field| field.name.clone()).collect(),
@@ -199,6 +202,9 @@ impl Report {
         line("fits", if self.fits.is_empty() { "not into the memory that is free now".into() } else { list(fits) });
         let segments = self.segments.iter().map(|s| format!("{} {}..{}", s.name, s.start, s.start + s.size));
         line("vocabulary", format!("{} ids: {}", self.vocab_size, list(segments.collect())));
+        if let Some((positions, layers)) = self.sliding_window {
+            line("window", format!("{positions} positions in {layers} layers"));
+        }
         for m in &self.modalities {
             let gate = if m.copy_gate { ", copy gate" } else { "" };
             let what =

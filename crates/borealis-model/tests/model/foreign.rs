@@ -92,9 +92,10 @@ fn logits(checkpoint: &Checkpoint, format: QuantFormat) -> Vec<f32> {
 
 #[test]
 fn fields_that_would_change_numbers_are_refused_by_name() {
-    let cases: [(&str, Value, &[&str]); 14] = [
+    let cases: [(&str, Value, &[&str]); 15] = [
         ("model_type", json!("mixtrall"), &["model_type", "mixtrall", "did you mean \"mixtral\""]),
         ("model_type", json!("mimi"), &["tokenizer alone"]),
+        ("model_type", json!("multi_modality"), &["is Janus as its makers pickle it", "model_type janus"]),
         ("hidden_act", json!("gelu"), &["hidden_act is \"gelu\"", "not supported for family mixtral"]),
         ("sliding_window", json!(-1), &["sliding_window is -1"]),
         (
@@ -195,6 +196,11 @@ fn shards_and_indices_that_lie() {
     says(&refused_at(folder.path()), &["model-00002-of-00003.safetensors", "cut off"]);
     std::fs::remove_file(&shard).unwrap();
     says(&refused_at(folder.path()), &["model-00002-of-00003.safetensors is missing"]);
+    let pickled = tempfile::tempdir().unwrap();
+    std::fs::write(pickled.path().join("config.json"), config().to_string()).unwrap();
+    says(&refused_at(pickled.path()), &["model.safetensors", "not complete"]);
+    std::fs::write(pickled.path().join("pytorch_model.bin"), b"PK").unwrap();
+    says(&refused_at(pickled.path()), &["model.safetensors", "pickled", "convert them to safetensors"]);
     let index = folder.path().join("model.safetensors.index.json");
     let text = std::fs::read_to_string(&index).unwrap();
     std::fs::write(&index, text.replace("model-00002-of-00003", "../model-00002-of-00003")).unwrap();

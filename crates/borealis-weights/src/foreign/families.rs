@@ -215,6 +215,12 @@ const COMPONENTS: [&str; 9] = [
     "dac",
 ];
 
+/// Layouts of makers that are published in another one, too: what to use instead.
+const ELSEWHERE: [(&str, &str); 1] = [(
+    "multi_modality",
+    "is Janus as its makers pickle it: use its conversion for Hugging Face's classes (model_type janus)",
+)];
+
 /// The family of a configuration.
 pub(super) fn find(root: &Node<'_>) -> Result<&'static Family> {
     let node = root.get("model_type")?;
@@ -225,6 +231,9 @@ pub(super) fn find(root: &Node<'_>) -> Result<&'static Family> {
     }
     if COMPONENTS.contains(&wanted) {
         return Err(node.fail("is a tokenizer alone, it cannot generate: give the model that uses it"));
+    }
+    if let Some((_, remedy)) = ELSEWHERE.iter().find(|(name, _)| *name == wanted) {
+        return Err(node.fail(*remedy));
     }
     let names: Vec<&str> = std::iter::once("borealis").chain(known()).collect();
     let hint = nearest(wanted, names.iter().copied()).map(|n| format!(", did you mean \"{n}\"?")).unwrap_or_default();
