@@ -19,14 +19,20 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 900, 420, 60, 40
 
 
 def points(text: str, name: str, mode: str) -> list[tuple[int, float]]:
-    """(step, value) of every line of the log that has this value."""
-    out = []
+    """(step, value) of every line of the log that has this value; steps go on from stage to stage."""
+    out, before, last = [], 0, 0
     for line in text.splitlines():
-        step = re.match(r"(\d+) ", line)
+        found = re.match(r"(\d+) ", line)
+        if not found:
+            continue
+        step = int(found[1])
+        if step < last:  # a stage that counts anew
+            before += last
+        last = step
         part = re.search(rf"\| {name} ([^|]*)", line)
         value = re.search(rf"\b{mode}:([\d.]+)", part[1]) if part else None
-        if step and value:
-            out.append((int(step[1]), float(value[1]) * (5 if name == "open_far" else 1)))
+        if value:
+            out.append((before + step, float(value[1]) * (5 if name == "open_far" else 1)))
     return out
 
 
@@ -34,8 +40,9 @@ def main() -> None:
     a = argparse.ArgumentParser(description=__doc__)
     a.add_argument("--log", type=Path, required=True)
     a.add_argument("--out", type=Path, required=True)
+    a.add_argument("--stage", type=int, default=6, help="the first stage that is drawn; earlier ones trained in another world")
     o = a.parse_args()
-    text = o.log.read_text()
+    text = re.split(rf"(?m)^# stage {o.stage}\b", o.log.read_text())[-1]
     curves = [(points(text, name, mode), color, words) for name, mode, color, words in CURVES]
     last = max((p[0] for c, _, _ in curves for p in c), default=1)
     top = max((p[1] for c, _, _ in curves for p in c), default=1.0)

@@ -81,7 +81,7 @@ class Pool:
 
 
 def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | None = None, size: int | None = None, drawing: bool = False):
-    """A random batch; `drawing` spends most rows on objects: other shares, hardly any captions and states."""
+    """A random batch; `drawing` spends most rows on objects: other shares, hardly any captions."""
     while True:
         shares = DRAWING if drawing else {k: m[0] for k, m in MODES.items()}
         name = mode or r.choices(list(shares), list(shares.values()))[0]
@@ -99,8 +99,8 @@ def make_batch(pool: Pool, tokenizer: Tokenizer, r: random.Random, mode: str | N
                 sample.blocks = []
         full = r.random() < (0.05 if drawing else 0.15)
         silent = name.startswith("text_to") and r.random() < (0.75 if drawing else 0.65)
-        rows, states = (20 if name == "text_to_image" else 12, 2 if drawing else 4)
-        return name, collate(samples, tokenizer, r, rows=99 if full else rows, drop=1.0 if silent else 0.4 if reading and name != "edit_image" else 0.05, states=states)
+        rows = 99 if full else 20 if name == "text_to_image" else 12
+        return name, collate(samples, tokenizer, r, rows=rows, drop=1.0 if silent else 0.4 if reading and name != "edit_image" else 0.05, states=4)
 
 
 def meet(model: bm.Borealis, folder: Path, rank: int, turn: int, patience: float = 20.0) -> None:
