@@ -49,7 +49,7 @@ def polls(server, id, connections):
     command = ["wrk", "-t2", f"-c{connections}", f"-d{SECONDS}s", "--latency", "-H", f"Authorization: Bearer {server.key}", f"{server.url}/v1/videos/{id}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])
-    percentile = {p: re.search(rf"\b{p}%\s+(\S+)", said)[1] for p in (50, 99)}
+    percentile = {p: re.search(rf"^\s+{p}%\s+(\S+)", said, re.M)[1] for p in (50, 99)}
     bad = re.search(r"(Non-2xx.*|Socket errors.*)", said)
     return f"{rate:.0f}/s, median {percentile[50]}, p99 {percentile[99]}" + (f", {bad[1].strip()}" if bad else "")
 
