@@ -12,6 +12,8 @@ pub enum DeviceSpec {
     Auto,
     /// [`crate::Cpu`].
     Cpu,
+    /// [`crate::Cuda`]: the NVIDIA GPU with this number.
+    Cuda(usize),
     /// [`crate::Reference`] on candle's CPU device.
     Reference,
 }
@@ -22,8 +24,12 @@ impl std::str::FromStr for DeviceSpec {
         match s {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
             "reference" => Ok(Self::Reference),
-            _ => Err(KernelError::Device(s.to_string())),
+            _ => match s.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+                Some(n) => Ok(Self::Cuda(n)),
+                None => Err(KernelError::Device(s.to_string())),
+            },
         }
     }
 }

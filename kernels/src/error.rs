@@ -11,9 +11,37 @@ pub enum KernelError {
         /// What was expected and what was found.
         what: String,
     },
-    /// A device that this build or this machine does not have.
-    #[error("device \"{0}\" is not available: use cpu or reference")]
+    /// A name that is no device.
+    #[error("unknown device \"{0}\": use auto, cpu, cuda, cuda:N or reference")]
     Device(String),
+    /// A device that this machine does not have or that cannot be used.
+    #[error("device \"{device}\" cannot be used: {why}")]
+    Unavailable {
+        /// The device.
+        device: String,
+        /// What is missing, and what to do when something can be done.
+        why: String,
+    },
+    /// A device's memory is full.
+    #[error(
+        "{device} is out of memory: {bytes} bytes are needed, {free} are free; use --dtype int8, a smaller model or --device cpu"
+    )]
+    OutOfMemory {
+        /// The device.
+        device: String,
+        /// Bytes that were asked for.
+        bytes: usize,
+        /// Bytes that are free.
+        free: usize,
+    },
+    /// An error of the CUDA driver.
+    #[error("CUDA, {what}: {error}")]
+    Cuda {
+        /// The call or the kernel.
+        what: &'static str,
+        /// What the driver says.
+        error: String,
+    },
     /// A storage format that the operation does not take.
     #[error("{op}: weights of type {format} are not supported on {backend}")]
     Format {

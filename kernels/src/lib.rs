@@ -1,15 +1,17 @@
 //! All device code of Borealis, and nearly all of its `unsafe`.
 //!
-//! A [`Backend`] runs about two dozen fused operations over buffers that it owns. Two implementations:
+//! A [`Backend`] runs about two dozen fused operations over buffers that it owns. Three implementations:
 //!
 //! * [`Reference`]: plain candle tensors. It is the specification: every other backend is tested against it, op by op.
 //! * [`Cpu`]: SIMD kernels chosen at run time (AVX-512 with VNNI, AVX2 + FMA + F16C, or scalar) on one thread pool that parks.
+//! * [`Cuda`]: own kernels for NVIDIA GPUs, through a driver that is looked for at run time.
 //!
-//! Results of `Cpu` do not depend on the number of rows or threads: every output element is reduced in a fixed order.
+//! Results of `Cpu` and `Cuda` do not depend on the number of rows or threads: every output element is reduced in a fixed order.
 
 mod backend;
 mod check;
 mod cpu;
+mod cuda;
 mod error;
 mod host;
 pub mod limits;
@@ -23,6 +25,7 @@ pub use candle_core as candle;
 pub use candle_nn;
 
 pub use cpu::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight, Instructions};
+pub use cuda::{Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight};
 pub use error::KernelError;
 pub use host::{HostTensor, HostType, QuantFormat};
 pub use quant::{GROUP, quantise};

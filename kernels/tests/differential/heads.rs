@@ -5,7 +5,7 @@ use std::ops::Range;
 use borealis_kernels::{Activation, Backend, Columns, Cpu, Reference};
 
 use crate::rows::cut;
-use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, read};
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, read};
 
 #[derive(Clone)]
 struct LayerNorm {
@@ -99,6 +99,7 @@ fn columns_are_copied_and_their_neighbours_kept() {
     let want = [[-1.0, -1.0, 1.0, 2.0, -1.0], [-1.0, -1.0, 5.0, 6.0, -1.0], [-1.0, -1.0, 9.0, 10.0, -1.0]].concat();
     assert_eq!(run(&Reference::new()), want);
     assert_eq!(run(&Cpu::new(2)), want);
+    gpu().iter().for_each(|gpu| assert_eq!(run(gpu), want));
 }
 
 struct Functions(Vec<f32>, f32);

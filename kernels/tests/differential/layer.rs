@@ -5,7 +5,7 @@ use std::ops::Range;
 use borealis_kernels::{Backend, Cpu, Instructions, KernelError, Reference, RouterSpec, Scoring, Span};
 
 use crate::rows::cut;
-use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, nmse, read};
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, nmse, read};
 
 #[derive(Clone)]
 struct Attention {
@@ -100,6 +100,7 @@ fn attention_refuses_what_it_cannot_do() {
     }
     tries(&Reference::new());
     tries(&Cpu::new(1));
+    gpu().iter().for_each(tries);
 }
 
 #[derive(Clone)]
@@ -247,5 +248,6 @@ fn ties_go_to_the_lower_expert() {
         assert_eq!(chosen(&Reference::new(), &spec), want);
         assert_eq!(chosen(&Cpu::new(1), &spec), want);
         assert_eq!(chosen(&Cpu::with_instructions(1, Instructions::Scalar), &spec), want);
+        gpu().iter().for_each(|gpu| assert_eq!(chosen(gpu, &spec), want));
     }
 }

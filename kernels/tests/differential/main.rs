@@ -1,4 +1,4 @@
-//! Every operation x every CPU variant x every weight format x generated shapes, against the reference.
+//! Every operation x every backend and CPU variant x every weight format x generated shapes, against the reference.
 
 mod heads;
 mod image;

@@ -1,6 +1,6 @@
 //! Seeded data, host tensors and the comparison itself.
 
-use borealis_kernels::{Backend, Cpu, HostTensor, HostType, Instructions, QuantFormat, Reference};
+use borealis_kernels::{Backend, Cpu, Cuda, HostTensor, HostType, Instructions, QuantFormat, Reference};
 use half::{bf16, f16};
 
 /// xorshift64*: the same cases on every machine.
@@ -164,41 +164,65 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// The CPU backends under test; made once, so that scratch memory is reused with other shapes.
+/// The first GPU; without one the test's half for devices is skipped, saying why.
+pub fn gpu() -> Option<Cuda> {
+    Cuda::open(0).inspect_err(|why| eprintln!("skipped: no device: {why}")).ok()
+}
+
+/// The backends under test; made once, so that scratch memory is reused with other shapes.
 pub struct Backends {
     reference: Reference,
     cpu: Cpu,
     two: Cpu,
     avx2: Cpu,
     scalar: Cpu,
+    gpu: Option<Cuda>,
 }
 
 impl Backends {
     pub fn new() -> Self {
         let with = |most| Cpu::with_instructions(1, most);
         let (avx2, scalar) = (with(Instructions::Avx2), with(Instructions::Scalar));
-        Self { reference: Reference::new(), cpu: Cpu::new(1), two: Cpu::new(2), avx2, scalar }
+        Self { reference: Reference::new(), cpu: Cpu::new(1), two: Cpu::new(2), avx2, scalar, gpu: gpu() }
     }
 
-    /// Reference ~ CPU; one thread == two threads == no SIMD == any other number of rows.
+    /// Reference ~ CPU ~ GPU; one thread == two threads == no SIMD; on each, any number of rows gives the same bits.
     pub fn check<C: Case>(&self, what: &str, case: &C) {
         let want = case.run(&self.reference);
-        let have = case.run(&self.cpu);
-        let error = nmse(&have, &want);
-        assert!(error <= case.limit(), "{what}: NMSE {error:e} against the reference");
+        let have = close(what, case, &self.cpu, &want);
+        rows_are_independent(what, case, &self.cpu, &have);
+        if let Some(gpu) = &self.gpu {
+            rows_are_independent(what, case, gpu, &close(what, case, gpu, &want));
+        }
         assert_eq!(bits(&have), bits(&case.run(&self.two)), "{what}: two threads give other bits than one");
         assert_eq!(bits(&have), bits(&case.run(&self.avx2)), "{what}: AVX2 gives other bits");
         assert_eq!(bits(&have), bits(&case.run(&self.scalar)), "{what}: SIMD gives other bits than scalar");
-        let rows = case.rows();
-        if rows == 0 {
-            return;
-        }
-        let width = have.len() / rows;
-        for some in [0..1, rows - 1..rows, rows / 3..rows.min(rows / 3 + 5)] {
-            let Some(part) = case.only(some.clone()) else { return };
-            let alone = part.run(&self.cpu);
-            let among = &have[some.start * width..some.end * width];
-            assert_eq!(bits(&alone), bits(among), "{what}: rows {some:?} alone give other bits than among {rows}");
-        }
+    }
+}
+
+/// The results of a backend, near the reference's.
+fn close<C: Case, B: Backend>(what: &str, case: &C, b: &B, want: &[f32]) -> Vec<f32> {
+    let have = case.run(b);
+    let error = nmse(&have, want);
+    assert!(error <= case.limit(), "{what}: NMSE {error:e} of {} against the reference", b.name());
+    have
+}
+
+fn rows_are_independent<C: Case, B: Backend>(what: &str, case: &C, b: &B, have: &[f32]) {
+    let rows = case.rows();
+    if rows == 0 {
+        return;
+    }
+    let width = have.len() / rows;
+    for some in [0..1, rows - 1..rows, rows / 3..rows.min(rows / 3 + 5)] {
+        let Some(part) = case.only(some.clone()) else { return };
+        let alone = part.run(b);
+        let among = &have[some.start * width..some.end * width];
+        let name = b.name();
+        assert_eq!(
+            bits(&alone),
+            bits(among),
+            "{what}: rows {some:?} alone give other bits than among {rows} on {name}"
+        );
     }
 }
