@@ -5,35 +5,6 @@ use crate::{HostTensor, KernelError, QuantFormat};
 /// Result of a kernel.
 pub type Result<T> = std::result::Result<T, KernelError>;
 
-/// Where to compute, as the user says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceSpec {
-    /// The best device that is there.
-    Auto,
-    /// [`crate::Cpu`].
-    Cpu,
-    /// [`crate::Cuda`]: the NVIDIA GPU with this number.
-    Cuda(usize),
-    /// [`crate::Reference`] on candle's CPU device.
-    Reference,
-}
-
-impl std::str::FromStr for DeviceSpec {
-    type Err = KernelError;
-    fn from_str(s: &str) -> Result<Self> {
-        match s {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            "reference" => Ok(Self::Reference),
-            _ => match s.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
-                Some(n) => Ok(Self::Cuda(n)),
-                None => Err(KernelError::Device(s.to_string())),
-            },
-        }
-    }
-}
-
 /// How a pair of elements is laid out for rotary positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rotation {

@@ -12,6 +12,7 @@ mod backend;
 mod check;
 mod cpu;
 mod cuda;
+mod device;
 mod error;
 mod host;
 pub mod limits;
@@ -19,13 +20,14 @@ mod quant;
 mod reference;
 
 pub use backend::{
-    Activation, Backend, Canvas, Columns, DeviceSpec, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target,
+    Activation, Backend, Canvas, Columns, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target,
 };
 pub use candle_core as candle;
 pub use candle_nn;
 
 pub use cpu::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight, Instructions};
 pub use cuda::{Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight};
+pub use device::{Device, DeviceSpec};
 pub use error::KernelError;
 pub use host::{HostTensor, HostType, QuantFormat};
 pub use quant::{GROUP, quantise};

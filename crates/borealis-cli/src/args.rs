@@ -107,7 +107,7 @@ pub struct MachineArgs {
     /// Folder of a model (see weights.md), or OWNER/NAME of one that was pulled; without it the model inside this program
     #[arg(long, value_name = "MODEL", env = "BOREALIS_MODEL", hide_env_values = true, help_heading = MACHINE)]
     pub model: Option<PathBuf>,
-    /// Where to compute: auto, cpu or reference (slow, the specification)
+    /// Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:N or reference (slow, the specification)
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = MACHINE)]
     pub device: DeviceSpec,
     /// How weights are kept: f32, bf16, int8 or int4 [default: as in the model's files]
@@ -122,6 +122,13 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
+    /// Says in one line when the CPU computes in the place of a GPU.
+    pub fn tell_fallback(&self) {
+        if let Some(why) = self.device.fallback() {
+            eprintln!("note: {why}");
+        }
+    }
+
     /// The engine's configuration.
     pub fn engine(&self) -> EngineConfig {
         EngineConfig {
@@ -134,7 +141,7 @@ impl MachineArgs {
 }
 
 fn device(text: &str) -> Result<DeviceSpec, String> {
-    text.parse().map_err(|_| "use auto, cpu or reference".to_string())
+    text.parse().map_err(|_| "use auto, cpu, cuda, cuda:N or reference".to_string())
 }
 
 fn dtype(text: &str) -> Result<QuantFormat, String> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use borealis_kernels::KernelError;
 use borealis_media::MediaError;
 use borealis_model::ModelError;
 use borealis_tokenizers::TokenizerError;
@@ -116,7 +117,13 @@ impl EngineError {
             Self::Input { source, .. } if is_missing(source) => ErrorKind::NotFound,
             Self::Input { .. } => ErrorKind::InvalidArgument,
             Self::Weights(source) if is_missing(source) => ErrorKind::NotFound,
-            Self::Model(source) if matches!(**source, ModelError::CacheFull { .. }) => ErrorKind::ResourceExhausted,
+            Self::Model(source) => match **source {
+                ModelError::CacheFull { .. } | ModelError::Kernel(KernelError::OutOfMemory { .. }) => {
+                    ErrorKind::ResourceExhausted
+                }
+                ModelError::Kernel(KernelError::Unavailable { .. }) => ErrorKind::Unsupported,
+                _ => ErrorKind::Internal,
+            },
             _ => ErrorKind::Internal,
         }
     }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use borealis_kernels::{Cpu, DeviceSpec, QuantFormat, Reference};
+use borealis_kernels::{Cpu, Device, QuantFormat, Reference};
 use borealis_media::PixelFormat;
-use borealis_model::Forward;
+use borealis_model::{Forward, ModelError};
 use borealis_tokenizers::{FrameSpec, Output, Part, Prompt, StreamDecoder, Tokenizers};
 use borealis_weights::{Checkpoint, PresetSpec, SamplingSpec};
 
@@ -31,9 +31,10 @@ const DECODER_BYTES: u64 = 64 << 10;
 
 /// The tokenizers of a checkpoint, on the device that was asked for.
 pub fn open_tokenizers(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Tokenizers> {
-    Ok(match config.device {
-        DeviceSpec::Reference => Tokenizers::open(checkpoint, Reference::new())?,
-        DeviceSpec::Auto | DeviceSpec::Cpu => Tokenizers::open(checkpoint, Cpu::new(config.threads.unwrap_or(0)))?,
+    Ok(match config.device.open().map_err(ModelError::from)? {
+        Device::Reference => Tokenizers::open(checkpoint, Reference::new())?,
+        Device::Cuda(cuda) => Tokenizers::open(checkpoint, cuda)?,
+        Device::Cpu => Tokenizers::open(checkpoint, Cpu::new(config.threads.unwrap_or(0)))?,
     })
 }
 

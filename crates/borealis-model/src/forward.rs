@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use borealis_kernels::{Backend, Cpu, DeviceSpec, QuantFormat, Reference};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, QuantFormat, Reference};
 use borealis_weights::Checkpoint;
 
 use crate::batch::{Batch, Logits};
@@ -170,8 +170,9 @@ pub fn load(
         0 => default_threads(checkpoint)?,
         n => n,
     };
-    match device {
-        DeviceSpec::Reference => runner(checkpoint, Reference::new(), format),
-        DeviceSpec::Auto | DeviceSpec::Cpu => runner(checkpoint, Cpu::new(threads), format),
+    match device.open()? {
+        Device::Reference => runner(checkpoint, Reference::new(), format),
+        Device::Cuda(cuda) => runner(checkpoint, cuda, format),
+        Device::Cpu => runner(checkpoint, Cpu::new(threads), format),
     }
 }

@@ -86,7 +86,7 @@ struct Fiber {
     jmp_buf at;
     ucontext_t start;
     void* stack;
-    bool done, fresh;
+    bool done;
     const Barrier* waits;
     uint64_t generation;
     dim3 thread;
@@ -146,10 +146,14 @@ static inline unsigned atomicAdd(unsigned* p, unsigned v) {
     return old;
 }
 
+// A fiber lives for the whole program: after a thread's end it waits for the next block's.
 static void fiber_main() {
-    (*body)();
-    fibers[running].done = true;
-    _longjmp(scheduler, 1);
+    for (;;) {
+        (*body)();
+        Fiber& f = fibers[running];
+        f.done = true;
+        if (!_setjmp(f.at)) _longjmp(scheduler, 1);
+    }
 }
 
 static void resume(unsigned i) {
@@ -157,8 +161,8 @@ static void resume(unsigned i) {
     running = i;
     threadIdx = f.thread;
     if (_setjmp(scheduler)) return;
-    if (!f.fresh) _longjmp(f.at, 1);
-    f.fresh = false;
+    if (f.stack) _longjmp(f.at, 1);
+    f.stack = malloc(STACK);
     getcontext(&f.start);
     f.start.uc_stack.ss_sp = f.stack;
     f.start.uc_stack.ss_size = STACK;
@@ -172,8 +176,7 @@ static void run_block(const char* name, bool reverse) {
     block_barrier = Barrier();
     for (unsigned w = 0; w < n / 32; w++) warps[w].barrier = Barrier();
     for (unsigned i = 0; i < n; i++) {
-        if (!fibers[i].stack) fibers[i].stack = malloc(STACK);
-        fibers[i].done = false, fibers[i].fresh = true, fibers[i].waits = nullptr;
+        fibers[i].done = false, fibers[i].waits = nullptr;
         fibers[i].thread = {i, 0, 0};
     }
     for (unsigned left = n; left > 0;) {

@@ -48,8 +48,7 @@ impl Device {
     /// Opens device `ordinal` and loads the kernels. Fails with [`KernelError::Unavailable`], saying why.
     pub(super) fn open(ordinal: usize) -> Result<Arc<Self>> {
         let why = |why: String| KernelError::Unavailable { device: format!("cuda:{ordinal}"), why };
-        // SAFETY: looks for a library, calls nothing in it.
-        if !unsafe { sys::is_culib_present() } {
+        if !is_installed() {
             return Err(why("NVIDIA's driver (libcuda) is not installed".into()));
         }
         let asked =
@@ -288,6 +287,12 @@ impl Drop for Memory {
             unsafe { sys::cuMemFree_v2(self.pointer) };
         }
     }
+}
+
+/// Whether the driver's library is there.
+pub(super) fn is_installed() -> bool {
+    // SAFETY: looks for a library, calls nothing in it.
+    unsafe { sys::is_culib_present() }
 }
 
 fn check(what: &'static str, result: sys::CUresult) -> Result<()> {

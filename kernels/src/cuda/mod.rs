@@ -77,6 +77,11 @@ impl Cuda {
         Ok(Self { device: Device::open(ordinal)?, state: Arc::default() })
     }
 
+    /// Whether this machine has NVIDIA's driver, whatever can be done with it.
+    pub fn driver_is_installed() -> bool {
+        driver::is_installed()
+    }
+
     /// The device's name, number and compute capability, for people.
     pub fn describe(&self) -> String {
         let (major, minor) = self.device.capability();

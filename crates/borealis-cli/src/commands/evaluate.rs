@@ -63,6 +63,7 @@ pub fn run(args: Args) -> Result<()> {
         output::check(path)?;
     }
     let checkpoint = model::open(args.machine.model.as_deref())?;
+    args.machine.tell_fallback();
     let engine = Engine::new(checkpoint, args.machine.engine())?;
     let folder = tempfile::tempdir()?;
     let runner = Runner::new(&engine, folder.path(), args.seed, args.sheet.is_some());

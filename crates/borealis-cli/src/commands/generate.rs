@@ -200,6 +200,7 @@ pub fn run(args: Args) -> Result<()> {
         return Err(CliError::usage(format!("model {name} cannot end at a given picture: leave --last-frame out")));
     }
     let threads = borealis_engine::step_threads(&checkpoint, &args.machine.engine())?;
+    args.machine.tell_fallback();
     let engine = Engine::new(checkpoint, args.machine.engine())?;
     let limits = args.stats.then(|| limits::measure(threads));
 

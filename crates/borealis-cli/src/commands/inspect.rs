@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 
-use borealis_kernels::{Backend, Cpu, DeviceSpec, HostType, QuantFormat, Reference};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, HostType, QuantFormat, Reference};
 use borealis_model::{Summary, weight_bytes};
 use borealis_weights::{Checkpoint, InputMode, Manifest, ModalitySpec, PlanKind, Predict};
 use serde::Serialize;
@@ -119,7 +119,7 @@ impl Report {
         let config = borealis_model::check(checkpoint).map_err(CliError::failed)?;
         let tensors = checkpoint.tensors("").map_err(CliError::failed)?;
         let summary = Summary::of(&config, tensors);
-        let (backend, fused) = device(&machine.device);
+        let (backend, fused) = device(&machine.device)?;
         let format = machine.dtype.unwrap_or_else(|| stored_format(checkpoint));
         let sizes = QuantFormat::ALL.map(|f| (f.name(), weight_bytes(&config, f)));
         let cache = 1000 * summary.kv_bytes_per_position;
@@ -237,14 +237,15 @@ impl Report {
 }
 
 /// Name of the backend of a device, and what it runs as one kernel.
-fn device(device: &DeviceSpec) -> (&'static str, Vec<String>) {
+fn device(device: &DeviceSpec) -> Result<(&'static str, Vec<String>)> {
     fn of<B: Backend>(b: &B) -> (&'static str, Vec<String>) {
         (b.name(), b.fused().iter().map(|f| f.to_string()).collect())
     }
-    match device {
-        DeviceSpec::Reference => of(&Reference::new()),
-        DeviceSpec::Auto | DeviceSpec::Cpu => of(&Cpu::new(1)),
-    }
+    Ok(match device.open().map_err(|e| CliError::usage(e.to_string()))? {
+        Device::Reference => of(&Reference::new()),
+        Device::Cuda(cuda) => of(&cuda),
+        Device::Cpu => of(&Cpu::new(1)),
+    })
 }
 
 /// The type that the engine takes when none is asked for: that of the embedding table.

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use borealis_kernels::DeviceSpec;
 use borealis_server::{
     CheckpointInfo, FetchPolicy, ModerationConfig, OpenCheckpoint, PaymentStyle, Prices, ProcessSpec, ServerConfig,
     Started, WorkerConfig, media_main, worker,
@@ -240,7 +239,7 @@ impl Args {
         let mut add = |option: &str, value: String| args.extend([option.to_string(), value]);
         add("--keep", shared.keep.to_string());
         add("--jobs", shared.jobs.to_string());
-        add("--device", device(&machine.device).into());
+        add("--device", machine.device.to_string());
         if let Some(store) = &shared.store {
             add("--store", store.clone());
         }
@@ -283,15 +282,6 @@ impl Args {
             }
         }
         Ok(all)
-    }
-}
-
-/// A device as `--device` has it.
-fn device(device: &DeviceSpec) -> &'static str {
-    match device {
-        DeviceSpec::Auto => "auto",
-        DeviceSpec::Cpu => "cpu",
-        DeviceSpec::Reference => "reference",
     }
 }
 

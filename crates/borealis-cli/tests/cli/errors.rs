@@ -66,7 +66,7 @@ fn command_line() {
         ("temperature", &["a", "-o", "DIR/a.mp4", "--temperature=-1"]),
         ("top-p", &["a", "-o", "DIR/a.mp4", "--top-p", "0"]),
         ("guidance", &["a", "-o", "DIR/a.mp4", "--guidance", "nan"]),
-        ("device", &["a", "--device", "cuda"]),
+        ("device", &["a", "--device", "tpu"]),
         ("dtype", &["a", "--dtype", "fp4"]),
         ("threads", &["a", "--threads", "0"]),
         ("memory", &["a", "--memory-limit", "much"]),

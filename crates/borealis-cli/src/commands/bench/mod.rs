@@ -132,6 +132,7 @@ fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
     let start = Instant::now();
     let checkpoint = model::open(args.machine.model.as_deref())?;
     *name = checkpoint.name().to_string();
+    args.machine.tell_fallback();
     let engine = Engine::new(checkpoint, args.machine.engine())?;
     let load_seconds = start.elapsed().as_secs_f64();
     let (usage, finish_seconds) = generate(&engine, args)?;
