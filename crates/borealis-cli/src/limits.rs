@@ -3,8 +3,10 @@
 use std::fmt;
 
 use borealis_engine::Usage;
-use borealis_kernels::limits as measured;
+use borealis_kernels::{Cuda, Device, DeviceSpec, KernelError, QuantFormat, limits as measured};
 use serde::Serialize;
+
+use crate::error::{CliError, Result};
 
 /// Larger than any last-level cache of a desktop: reads come from DRAM.
 const DRAM: usize = 256 << 20;
@@ -18,15 +20,49 @@ pub struct Limits {
     pub dram_bytes_per_second: f64,
     /// f32 operations per second.
     pub flops: f64,
+    /// Of the GPU that computes, when one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuLimits>,
 }
 
-/// Measures for about half a second.
-pub fn measure(threads: usize) -> Limits {
-    Limits {
+/// Limits of a GPU, measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct GpuLimits {
+    /// Its name and number.
+    pub name: String,
+    /// Bytes per second that a copy within its memory reads and writes.
+    pub copy_bytes_per_second: f64,
+    /// Operations per second of our own product of large f32 matrices.
+    pub flops: f64,
+}
+
+/// Measures for about half a second, and the GPU, when one computes, for as long again.
+pub fn measure(threads: usize, device: &DeviceSpec) -> Result<Limits> {
+    Ok(Limits {
         threads,
         dram_bytes_per_second: measured::read_bandwidth(DRAM, threads),
         flops: measured::peak_flops(threads),
-    }
+        gpu: match device.open() {
+            Ok(Device::Cuda(cuda)) => Some(gpu(&cuda).map_err(CliError::failed)?),
+            Ok(Device::Cpu | Device::Reference) => None,
+            Err(error) => return Err(CliError::usage(error.to_string())),
+        },
+    })
+}
+
+/// Bytes of a copy on a GPU that no cache holds, and the side of a matrix whose product keeps every multiprocessor busy.
+const GPU_COPY: usize = 1 << 30;
+const GPU_SIDE: usize = 4096;
+
+fn gpu(cuda: &Cuda) -> std::result::Result<GpuLimits, KernelError> {
+    // What fits beside a model: at most an eighth of the memory for each of two buffers.
+    let bytes = GPU_COPY.min(cuda.memory()?.1 / 8);
+    let side = GPU_SIDE.min((bytes as f64 / 4.0).sqrt() as usize);
+    Ok(GpuLimits {
+        name: cuda.describe(),
+        copy_bytes_per_second: cuda.copy_bandwidth(bytes)?,
+        flops: cuda.matmul_rate(side, QuantFormat::F32)?,
+    })
 }
 
 /// A generation beside the limit that its bytes and operations set.
@@ -53,10 +89,13 @@ impl Share {
     pub fn of(usage: &Usage, limits: &Limits) -> Self {
         let seconds_per_step = (usage.generate_seconds / usage.steps.max(1) as f64).max(1e-9);
         let working_set = (usage.bytes_per_step as usize).min(DRAM);
-        let limit_bytes_per_second = measured::read_bandwidth(working_set, limits.threads);
+        let (limit_bytes_per_second, flops) = match &limits.gpu {
+            Some(gpu) => (gpu.copy_bytes_per_second, gpu.flops),
+            None => (measured::read_bandwidth(working_set, limits.threads), limits.flops),
+        };
         let share = |amount: u64, limit: f64| amount as f64 / seconds_per_step / limit.max(1.0);
         let share_of_bandwidth = share(usage.bytes_per_step, limit_bytes_per_second);
-        let share_of_operations = share(usage.operations_per_step, limits.flops);
+        let share_of_operations = share(usage.operations_per_step, flops);
         Self {
             bytes_per_step: usage.bytes_per_step,
             operations_per_step: usage.operations_per_step,

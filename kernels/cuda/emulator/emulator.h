@@ -204,7 +204,7 @@ struct Kernel {
 };
 
 static std::map<std::string, Kernel>& kernels() {
-    static std::map<std::string, Kernel> all;
+    static auto& all = *new std::map<std::string, Kernel>();
     return all;
 }
 
@@ -233,9 +233,8 @@ static void launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared, v
         abort();
     }
     static const bool reverse = getenv("BOREALIS_EMULATOR_REVERSE");
-    static std::map<void*, std::pair<void*, size_t>> list;
-    static std::map<size_t, void*> blocks;
-    if (shared && !blocks[shared]) blocks[shared] = guarded(shared, &list);
+    static auto& blocks = *new std::map<size_t, void*>();
+    if (shared && !blocks[shared]) blocks[shared] = guarded(shared, nullptr);
     dynamic_shared = shared ? blocks[shared] : nullptr;
     gridDim = grid, blockDim = block;
     const std::function<void()> once = [&] { kernel.call(args); };

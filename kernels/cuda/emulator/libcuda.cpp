@@ -10,8 +10,9 @@ enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
 typedef unsigned long long Pointer;
 #define API extern "C" __attribute__((visibility("default"))) Result
 
-static std::mutex lock;
-static std::map<void*, std::pair<void*, size_t>> memory;
+// Never destroyed: other threads may still free memory while the program ends.
+static std::mutex& lock = *new std::mutex();
+static std::map<void*, std::pair<void*, size_t>>& memory = *new std::map<void*, std::pair<void*, size_t>>();
 static const size_t TOTAL = size_t(8) << 30;
 static size_t taken;
 

@@ -202,7 +202,7 @@ pub fn run(args: Args) -> Result<()> {
     let threads = borealis_engine::step_threads(&checkpoint, &args.machine.engine())?;
     args.machine.tell_fallback();
     let engine = Engine::new(checkpoint, args.machine.engine())?;
-    let limits = args.stats.then(|| limits::measure(threads));
+    let limits = args.stats.then(|| limits::measure(threads, &args.machine.device)).transpose()?;
 
     let subject = args.subject(&request, engine.info().fps, written.is_empty());
     let stream = engine.submit(request)?;

@@ -25,7 +25,7 @@ fn codes_follow_each_other_as_in_plain_loops() {
     let mut naive = Naive::new(&c, &checkpoint);
     let hidden = naive.hidden(&batch);
     let depth_queries: Vec<_> = batch.queries.iter().filter(|q| q.modality >= 2).collect();
-    for device in &DEVICES {
+    for device in &devices() {
         let mut model = runner(&checkpoint, device, 64);
         let mut logits = step(model.as_mut(), &batch);
         // Logits of code 0 stand among those of the other queries.
@@ -105,7 +105,7 @@ fn expect(
 #[test]
 fn wrong_ids_are_refused() {
     let (_folder, checkpoint) = checkpoint(&config(), 4);
-    let mut model = runner(&checkpoint, &DEVICES[1], 64);
+    let mut model = runner(&checkpoint, &DeviceSpec::Cpu, 64);
     let c = model.config().clone();
     step(model.as_mut(), &media_sequence(&c, 0, 2).batch);
     let err = model.depth_step(&[1, 2], &mut Logits::default()).unwrap_err().to_string();

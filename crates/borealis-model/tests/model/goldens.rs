@@ -291,7 +291,7 @@ impl Clip<'_> {
 fn a_greedy_clip_is_the_recipe_s() {
     let golden = Golden { bytes: std::fs::read(folder().join("golden.safetensors")).unwrap() };
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
-    for device in &DEVICES {
+    for device in &devices() {
         let mut clip =
             Clip { golden: &golden, checkpoint: &checkpoint, model: runner(&checkpoint, device, 64), device, slot: 0 };
         clip.prefix();

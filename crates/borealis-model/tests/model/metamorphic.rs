@@ -8,7 +8,7 @@ use borealis_weights::testing::{text_config, tiny_config};
 /// Runs `test` on both backends with the form of the default model.
 fn on_both(max_rows: usize, test: impl Fn(&DeviceSpec, &mut dyn Forward, &ModelConfig)) {
     let (_folder, checkpoint) = checkpoint(&tiny_config(), 1);
-    for device in &DEVICES {
+    for device in &devices() {
         let mut model = runner(&checkpoint, device, max_rows);
         let config = model.config().clone();
         test(device, model.as_mut(), &config);
@@ -40,7 +40,7 @@ fn cached_is_uncached() {
 #[test]
 fn pieces_are_the_whole() {
     let (_folder, checkpoint) = checkpoint(&tiny_config(), 1);
-    for device in &DEVICES {
+    for device in &devices() {
         let mut large = runner(&checkpoint, device, 64);
         let config = large.config().clone();
         let mut batch = media_sequence(&config, 0, 2).batch;
@@ -82,7 +82,7 @@ fn rows_in_another_order_are_the_same_rows() {
 #[test]
 fn what_a_row_does_not_see_does_not_matter() {
     let (_folder, checkpoint) = checkpoint(&text_config(), 1);
-    for device in &DEVICES {
+    for device in &devices() {
         let mut model = runner(&checkpoint, device, 64);
         let config = model.config().clone();
         let mut logits = Vec::new();

@@ -19,7 +19,7 @@ fn compare(name: &str, config: &Value) {
     };
     let mut naive = Naive::new(&c, &checkpoint);
     let expected = naive.logits(&batch);
-    for device in &DEVICES {
+    for device in &devices() {
         let mut model = runner(&checkpoint, device, 64);
         let mut logits = Default::default();
         let trace = model.trace(&batch, &mut logits).unwrap();

@@ -15,7 +15,12 @@ pub fn checkpoint(config: &Value, seed: u64) -> (tempfile::TempDir, Checkpoint) 
     (folder, checkpoint)
 }
 
-pub const DEVICES: [DeviceSpec; 2] = [DeviceSpec::Reference, DeviceSpec::Cpu];
+/// All devices of this machine.
+pub fn devices() -> Vec<DeviceSpec> {
+    let gpu = DeviceSpec::Cuda(0);
+    let missing = gpu.open().err().inspect(|why| eprintln!("skipped: no device: {why}"));
+    [DeviceSpec::Reference, DeviceSpec::Cpu].into_iter().chain(missing.is_none().then_some(gpu)).collect()
+}
 
 /// A model with a cache of 256 slots.
 pub fn runner(checkpoint: &Checkpoint, device: &DeviceSpec, max_rows: usize) -> Box<dyn Forward> {

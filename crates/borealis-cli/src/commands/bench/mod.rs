@@ -105,7 +105,8 @@ pub fn run(args: Args) -> Result<()> {
         return model_bench::run(&args);
     }
     let checkpoint = model::open(args.machine.model.as_deref())?;
-    let machine = limits::measure(borealis_engine::step_threads(&checkpoint, &args.machine.engine())?);
+    let machine =
+        limits::measure(borealis_engine::step_threads(&checkpoint, &args.machine.engine())?, &args.machine.device)?;
     let mut fastest: Option<Run> = None;
     let mut name = String::new();
     for _ in 0..args.runs {
@@ -220,6 +221,10 @@ impl Report {
             ("decode", format!("{:.2} s, ids to frames and sound", run.decode_seconds)),
             ("finish", format!("{:.2} s from the last frame to the finished MP4", run.finish_seconds)),
         ];
-        rows.iter().map(|(name, text)| format!("{name:<10}{text}\n")).collect()
+        let gpu = machine.gpu.as_ref().map(|gpu| {
+            let (copy, flops) = (gpu.copy_bytes_per_second / 1e9, gpu.flops / 1e9);
+            ("gpu", format!("{}: copies {copy:.0} GB/s, products {flops:.0} GFLOP/s", gpu.name))
+        });
+        gpu.iter().chain(&rows).map(|(name, text)| format!("{name:<10}{text}\n")).collect()
     }
 }
