@@ -41,7 +41,7 @@ DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 // Must equal `Matrix` in src/cuda/weight.rs.
 struct Matrix {
     const void* data;
-    const u16* scales; // f16, one for 64 inputs; int8 only
+    const u16* scales; // f16, one for 64 inputs; int8 and int4 only
     u32 inputs;
     u32 pitch;
 };
@@ -71,10 +71,9 @@ struct Bf16 {
     }
 };
 
+DEVICE float scale(const Matrix& m, u64 row, u32 k) { return half_to_float(m.scales[row * (m.pitch / 64) + k / 64]); }
+
 struct Int8 {
-    DEVICE float scale(const Matrix& m, u64 row, u32 k) {
-        return half_to_float(m.scales[row * (m.pitch / 64) + k / 64]);
-    }
     DEVICE float get(const Matrix& m, u64 row, u32 k) {
         return float(static_cast<const signed char*>(m.data)[row * m.pitch + k]) * scale(m, row, k);
     }
@@ -86,6 +85,20 @@ struct Int8 {
             w[i] = float(static_cast<signed char>(v.x >> (8 * i))) * s;
             w[4 + i] = float(static_cast<signed char>(v.y >> (8 * i))) * s;
         }
+    }
+};
+
+// Two codes to a byte, the even input in the low half, each plus 8.
+struct Int4 {
+    DEVICE float get(const Matrix& m, u64 row, u32 k) {
+        const u32 pair = static_cast<const u8*>(m.data)[(row * m.pitch + k) / 2];
+        return float(int(pair >> (k % 2 * 4) & 15) - 8) * scale(m, row, k);
+    }
+    DEVICE void load8(const Matrix& m, u64 row, u32 k, float* w) {
+        const u32 v = __ldg(reinterpret_cast<const u32*>(static_cast<const u8*>(m.data) + (row * m.pitch + k) / 2));
+        const float s = scale(m, row, k);
+#pragma unroll
+        for (int i = 0; i < 8; i++) w[i] = float(int(v >> (4 * i) & 15) - 8) * s;
     }
 };
 

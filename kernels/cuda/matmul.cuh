@@ -156,3 +156,4 @@ DEVICE void matmul_tile(Matrix w, u32 from, u32 outputs, u32 per_stack, const fl
 MATMUL(F32, f32)
 MATMUL(Bf16, bf16)
 MATMUL(Int8, int8)
+MATMUL(Int4, int4)

@@ -259,3 +259,4 @@ KERNEL(experts_combine, 256, (const float* part, u32 experts, u32 outputs, const
 MOE(F32, f32)
 MOE(Bf16, bf16)
 MOE(Int8, int8)
+MOE(Int4, int4)

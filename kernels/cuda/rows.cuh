@@ -75,6 +75,7 @@ DEVICE void embed(Matrix table, const u32* ids, u32 codes, u32 groups, float* ou
 EMBED(F32, f32)
 EMBED(Bf16, bf16)
 EMBED(Int8, int8)
+EMBED(Int4, int4)
 
 KERNEL(copy_columns, 256, (const float* src, u32 from_stride, u32 from_at, float* dst, u32 to_stride, u32 to_at, u32 width, u32 rows)) {
     const u64 i = thread_index(), r = i / width;

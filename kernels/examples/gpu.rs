@@ -8,8 +8,6 @@ use borealis_kernels::{Backend, Cuda, HostTensor, HostType, KernelError, QuantFo
 
 type Result<T> = std::result::Result<T, KernelError>;
 
-const FORMATS: [QuantFormat; 3] = [QuantFormat::F32, QuantFormat::Bf16, QuantFormat::Int8];
-
 /// Sizes of what is measured.
 struct Sizes {
     /// Bytes of a copy.
@@ -177,7 +175,7 @@ fn run(ordinal: usize, sizes: Sizes) -> Result<()> {
     let gpu = Cuda::open(ordinal)?;
     let copy = gpu.copy_bandwidth(sizes.copy)?;
     let side = 2 * sizes.hidden;
-    let rates = FORMATS.map(|f| gpu.matmul_rate(side, f).map(|r| format!("\"{}\":{:.1}", f.name(), r / 1e9)));
+    let rates = QuantFormat::ALL.map(|f| gpu.matmul_rate(side, f).map(|r| format!("\"{}\":{:.1}", f.name(), r / 1e9)));
     let rates = rates.into_iter().collect::<Result<Vec<_>>>()?.join(",");
     println!(
         "{{\"device\":\"{}\",\"copy_gigabytes_per_second\":{:.1},\"product_gigaflops\":{{{rates}}}}}",
@@ -185,8 +183,8 @@ fn run(ordinal: usize, sizes: Sizes) -> Result<()> {
         copy / 1e9
     );
     let bench = Bench { gpu, sizes, copy };
-    FORMATS.into_iter().try_for_each(|f| bench.products(f))?;
-    [QuantFormat::Bf16, QuantFormat::Int8].into_iter().try_for_each(|f| bench.experts(f))?;
+    QuantFormat::ALL.into_iter().try_for_each(|f| bench.products(f))?;
+    [QuantFormat::Bf16, QuantFormat::Int8, QuantFormat::Int4].into_iter().try_for_each(|f| bench.experts(f))?;
     bench.attention()
 }
 

@@ -140,7 +140,8 @@ impl MachineArgs {
     }
 }
 
-fn device(text: &str) -> Result<DeviceSpec, String> {
+/// A device, by its name.
+pub fn device(text: &str) -> Result<DeviceSpec, String> {
     text.parse().map_err(|_| "use auto, cpu, cuda, cuda:N or reference".to_string())
 }
 

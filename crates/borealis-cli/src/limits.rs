@@ -54,7 +54,8 @@ pub fn measure(threads: usize, device: &DeviceSpec) -> Result<Limits> {
 const GPU_COPY: usize = 1 << 30;
 const GPU_SIDE: usize = 4096;
 
-fn gpu(cuda: &Cuda) -> std::result::Result<GpuLimits, KernelError> {
+/// Measures a GPU.
+pub fn gpu(cuda: &Cuda) -> std::result::Result<GpuLimits, KernelError> {
     // What fits beside a model: at most an eighth of the memory for each of two buffers.
     let bytes = GPU_COPY.min(cuda.memory()?.1 / 8);
     let side = GPU_SIDE.min((bytes as f64 / 4.0).sqrt() as usize);

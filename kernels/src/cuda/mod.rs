@@ -65,6 +65,7 @@ macro_rules! by_format {
             crate::QuantFormat::F32 => concat!($before, "f32", $after),
             crate::QuantFormat::Bf16 => concat!($before, "bf16", $after),
             crate::QuantFormat::Int8 => concat!($before, "int8", $after),
+            crate::QuantFormat::Int4 => concat!($before, "int4", $after),
         }
     };
 }

@@ -50,11 +50,11 @@ impl CudaWeight {
             return Err(check::shape("weight", format!("shape {:?} is too large", tensor.shape)));
         }
         let rows = stack.unwrap_or(1) * out;
-        let row_bytes = pitch * bytes_of(format);
+        let row_bytes = pitch * bits_of(format) / 8;
         let data = device.allocate(rows * row_bytes)?;
         let group_bytes = pitch / GROUP * 2;
         let scales = match format {
-            QuantFormat::Int8 => Some(device.allocate(rows * group_bytes)?),
+            QuantFormat::Int8 | QuantFormat::Int4 => Some(device.allocate(rows * group_bytes)?),
             QuantFormat::F32 | QuantFormat::Bf16 => None,
         };
         let some = (PIECE / row_bytes.max(1)).max(1);
@@ -111,11 +111,12 @@ impl std::fmt::Debug for CudaWeight {
     }
 }
 
-fn bytes_of(format: QuantFormat) -> usize {
+fn bits_of(format: QuantFormat) -> usize {
     match format {
-        QuantFormat::F32 => 4,
-        QuantFormat::Bf16 => 2,
-        QuantFormat::Int8 => 1,
+        QuantFormat::F32 => 32,
+        QuantFormat::Bf16 => 16,
+        QuantFormat::Int8 => 8,
+        QuantFormat::Int4 => 4,
     }
 }
 
@@ -141,9 +142,15 @@ fn encode(
             tensor.row(row, values);
             bytes.extend(values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()));
         }
-        (QuantFormat::Int8, _) => {
-            let row = tensor.quantised(row);
-            bytes.extend(row.q.iter().map(|q| *q as u8));
+        (QuantFormat::Int8 | QuantFormat::Int4, _) => {
+            let row = tensor.quantised(row, format);
+            match format {
+                QuantFormat::Int4 => {
+                    let pair = |p: &[i8]| (p[0] + 8) as u8 | ((p.get(1).copied().unwrap_or(0) + 8) as u8) << 4;
+                    bytes.extend(row.q.chunks(2).map(pair));
+                }
+                _ => bytes.extend(row.q.iter().map(|q| *q as u8)),
+            }
             scales.extend(row.scales.iter().flat_map(|s| s.to_le_bytes()));
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_kernels::{Cpu, Instructions, QuantFormat, Span, limits};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, Instructions, QuantFormat, Span, limits};
 use borealis_model::{Batch, Forward, Logits, Model, ModelConfig, Query, Row, Runner, StepCost};
 use borealis_weights::Checkpoint;
 use serde::Serialize;
@@ -102,6 +102,7 @@ pub struct Load<'a> {
     pub name: &'a str,
     pub checkpoint: &'a Checkpoint,
     pub dtype: QuantFormat,
+    pub device: &'a DeviceSpec,
     pub threads: Option<usize>,
     pub instructions: Instructions,
 }
@@ -120,32 +121,48 @@ pub fn figures(load: &Load<'_>, work: &Work, report: &mut Report, say: &mut dyn 
         Some(threads) => threads,
         None => borealis_model::default_threads(load.checkpoint).map_err(CliError::failed)?,
     };
-    say(format!("{} {} on {threads} thread(s)", load.name, load.dtype.name()));
-    let backend = Cpu::with_instructions(threads, load.instructions);
-    let loaded = Model::load(load.checkpoint, backend, load.dtype).and_then(|model| Runner::new(Arc::new(model)));
-    let mut model = loaded.map_err(CliError::failed)?;
     let most = work.rows.iter().copied().max().unwrap_or(1);
     let slots = work.prefill.max(most * work.context);
-    model.allocate(slots, most.max(work.prefill)).map_err(CliError::failed)?;
-    let weights = model.summary().device_bytes;
-    let limit = Limit {
-        threads,
-        bytes: limits::read_bandwidth(weights.min(DRAM) as usize, threads),
-        operations: match load.dtype {
-            QuantFormat::Int8 | QuantFormat::Int4 => limits::peak_codes(threads),
-            QuantFormat::F32 | QuantFormat::Bf16 => limits::peak_flops(threads),
-        },
+    let allocated = |mut model: Box<dyn Forward>| -> Result<Box<dyn Forward>> {
+        model.allocate(slots, most.max(work.prefill)).map_err(CliError::failed)?;
+        Ok(model)
+    };
+    let (mut model, limit) = match load.device.open().map_err(|error| CliError::usage(error.to_string()))? {
+        Device::Cuda(cuda) => {
+            let gpu = crate::limits::gpu(&cuda).map_err(CliError::failed)?;
+            say(format!("{} {} on {}", load.name, load.dtype.name(), gpu.name));
+            let limit = Limit { threads, bytes: gpu.copy_bytes_per_second, operations: gpu.flops };
+            (allocated(runner(load, cuda)?)?, limit)
+        }
+        Device::Cpu | Device::Reference => {
+            say(format!("{} {} on {threads} thread(s)", load.name, load.dtype.name()));
+            let model = allocated(runner(load, Cpu::with_instructions(threads, load.instructions))?)?;
+            let limit = Limit {
+                threads,
+                bytes: limits::read_bandwidth(model.summary().device_bytes.min(DRAM) as usize, threads),
+                operations: match load.dtype {
+                    QuantFormat::Int8 | QuantFormat::Int4 => limits::peak_codes(threads),
+                    QuantFormat::F32 | QuantFormat::Bf16 => limits::peak_flops(threads),
+                },
+            };
+            (model, limit)
+        }
     };
     let config = model.config().clone();
     if work.prefill > 0 {
         let batches: Vec<Batch> = (0..4).map(|i| prompt(&config, work.prefill, i)).collect();
-        report.figures.push(figure(&mut model, load, "prefill", &batches, work.budget, &limit)?);
+        report.figures.push(figure(model.as_mut(), load, "prefill", &batches, work.budget, &limit)?);
     }
     for &rows in &work.rows {
         let batches: Vec<Batch> = (0..BATCHES).map(|i| newest(&config, rows, work.context, i)).collect();
-        report.figures.push(figure(&mut model, load, "decode", &batches, work.budget, &limit)?);
+        report.figures.push(figure(model.as_mut(), load, "decode", &batches, work.budget, &limit)?);
     }
     Ok(())
+}
+
+fn runner<B: Backend>(load: &Load<'_>, backend: B) -> Result<Box<dyn Forward>> {
+    let loaded = Model::load(load.checkpoint, backend, load.dtype).and_then(|model| Runner::new(Arc::new(model)));
+    Ok(Box::new(loaded.map_err(CliError::failed)?))
 }
 
 struct Limit {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use borealis_kernels::{Instructions, QuantFormat};
+use borealis_kernels::{DeviceSpec, Instructions, QuantFormat};
 use borealis_weights::{Checkpoint, SynthShape, synthesise};
 
 use super::measure::{self, Load, Machine, Report, Work};
@@ -46,6 +46,9 @@ pub struct Args {
     /// Time for each figure, in seconds
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = budget)]
     budget: f64,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = crate::args::device)]
+    device: DeviceSpec,
     /// Threads that compute [default: one per core, fewer for a small model]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -120,7 +123,7 @@ fn save(folder: &Path, name: &str, text: &str) -> Result<()> {
 fn one(args: &Args, name: &str, checkpoint: &Checkpoint, report: &mut Report) -> Result<()> {
     for &dtype in &args.dtypes {
         let (threads, instructions) = (args.threads.map(usize::from), args.instructions);
-        let load = Load { name, checkpoint, dtype, threads, instructions };
+        let load = Load { name, checkpoint, dtype, device: &args.device, threads, instructions };
         let work = Work {
             rows: args.rows.iter().map(|r| usize::from(*r)).collect(),
             prefill: args.prefill.into(),
