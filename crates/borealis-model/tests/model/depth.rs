@@ -2,6 +2,7 @@
 
 use crate::naive::Naive;
 use crate::support::*;
+use borealis_kernels::DeviceSpec;
 use borealis_model::{Logits, ModelConfig};
 use borealis_weights::testing::tiny_config;
 use serde_json::json;
