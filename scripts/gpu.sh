@@ -13,9 +13,11 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 
 # Builds the tests and the figures; tells their files as NAME PATH. Arguments go to cargo.
 build() {
-    cargo test --release --locked --no-run --message-format=json -p borealis-kernels -p borealis-model \
-        --test differential --test model --example gpu "$@" \
-        | sed -n 's/.*"name":"\(differential\|gpu\|model\)".*"executable":"\([^"]*\)".*/\1 \2/p' | sort -u
+    local packages=(--release --locked --message-format=json -p borealis-kernels -p borealis-model "$@")
+    {
+        cargo test --no-run "${packages[@]}" --test differential --test model
+        cargo build "${packages[@]}" --example gpu
+    } | sed -n 's/.*"name":"\(differential\|gpu\|model\)".*"executable":"\([^"]*\)".*/\1 \2/p' | sort -u
 }
 
 emulate() {
