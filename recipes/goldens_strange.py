@@ -9,6 +9,7 @@ usage:  python recipes/goldens_strange.py [--out tests/goldens] [name ...]
 import json
 import math
 import os
+import sys
 import tempfile
 
 import torch
@@ -48,20 +49,44 @@ def old(config, theta="top", kind="type", dtype="torch_dtype"):
 
 
 def llama(**kw):
-    return T.LlamaConfig(**{**dict(vocab_size=101, hidden_size=48, intermediate_size=72, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
-                                   max_position_embeddings=128, rope_parameters=rope()), **kw})
+    return T.LlamaConfig(
+        **{
+            **dict(
+                vocab_size=101,
+                hidden_size=48,
+                intermediate_size=72,
+                num_hidden_layers=2,
+                num_attention_heads=6,
+                num_key_value_heads=2,
+                max_position_embeddings=128,
+                rope_parameters=rope(),
+            ),
+            **kw,
+        }
+    )
 
 
 @strange()
 def llama_old_linear(out):
-    config = llama(num_attention_heads=3, num_key_value_heads=3, head_dim=14, rope_parameters=rope(2e4, rope_type="linear", factor=2.5), tie_word_embeddings=True)
+    config = llama(
+        num_attention_heads=3, num_key_value_heads=3, head_dim=14, rope_parameters=rope(2e4, rope_type="linear", factor=2.5), tie_word_embeddings=True
+    )
     record(out, "llama_old_linear", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=40), edit=old)
 
 
 @strange()
 def llama_old_llama3(out):
-    config = llama(rope_parameters=rope(3e4, rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=3.0, original_max_position_embeddings=16))
-    record(out, "llama_old_llama3", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=70), edit=lambda c: old(c, kind="rope_type"), dtype="bf16")
+    config = llama(
+        rope_parameters=rope(3e4, rope_type="llama3", factor=4.0, low_freq_factor=1.0, high_freq_factor=3.0, original_max_position_embeddings=16)
+    )
+    record(
+        out,
+        "llama_old_llama3",
+        lambda: T.LlamaForCausalLM(config),
+        lambda m, s: language(m, s, long=70),
+        edit=lambda c: old(c, kind="rope_type"),
+        dtype="bf16",
+    )
 
 
 @strange()
@@ -70,8 +95,17 @@ def llama_bare(out):
     config = llama(num_attention_heads=1, num_key_value_heads=1, hidden_size=24, num_hidden_layers=1)
 
     def edit(c):
-        for key in ("rope_parameters", "max_position_embeddings", "num_key_value_heads", "head_dim", "rms_norm_eps", "hidden_act", "tie_word_embeddings", "attention_bias",
-                    "mlp_bias"):
+        for key in (
+            "rope_parameters",
+            "max_position_embeddings",
+            "num_key_value_heads",
+            "head_dim",
+            "rms_norm_eps",
+            "hidden_act",
+            "tie_word_embeddings",
+            "attention_bias",
+            "mlp_bias",
+        ):
             c.pop(key, None)
 
     record(out, "llama_bare", lambda: T.LlamaForCausalLM(config), language, edit=edit, dtype="f16")
@@ -80,30 +114,55 @@ def llama_bare(out):
 @strange()
 def llama_yarn_plain(out):
     """YaRN without a context: that of max_position_embeddings; attention_factor given."""
-    config = llama(max_position_embeddings=64, rope_parameters=rope(1e4, rope_type="yarn", factor=3.0, attention_factor=0.8, beta_fast=8.0, beta_slow=0.5))
+    config = llama(
+        max_position_embeddings=64, rope_parameters=rope(1e4, rope_type="yarn", factor=3.0, attention_factor=0.8, beta_fast=8.0, beta_slow=0.5)
+    )
     record(out, "llama_yarn_plain", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=70))
 
 
 @strange()
 def llama_yarn_untruncated(out):
-    config = llama(max_position_embeddings=64, head_dim=10, rope_parameters=rope(5e4, rope_type="yarn", factor=6.0, truncate=False, original_max_position_embeddings=24,
-                                                                                 mscale=0.5, mscale_all_dim=0.8))
+    config = llama(
+        max_position_embeddings=64,
+        head_dim=10,
+        rope_parameters=rope(5e4, rope_type="yarn", factor=6.0, truncate=False, original_max_position_embeddings=24, mscale=0.5, mscale_all_dim=0.8),
+    )
     record(out, "llama_yarn_untruncated", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=70), shards=5)
 
 
 @strange()
 def qwen3_tied(out):
-    config = T.Qwen3Config(vocab_size=99, hidden_size=36, intermediate_size=52, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3, head_dim=10,
-                           tie_word_embeddings=True, attention_bias=True, rms_norm_eps=1e-4, sliding_window=None, max_window_layers=1,
-                           rope_parameters=rope(123456.0))
+    config = T.Qwen3Config(
+        vocab_size=99,
+        hidden_size=36,
+        intermediate_size=52,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=3,
+        head_dim=10,
+        tie_word_embeddings=True,
+        attention_bias=True,
+        rms_norm_eps=1e-4,
+        sliding_window=None,
+        max_window_layers=1,
+        rope_parameters=rope(123456.0),
+    )
     record(out, "qwen3_tied", lambda: T.Qwen3ForCausalLM(config), language, edit=old, dtype="bf16", shards=2)
 
 
 @strange()
 def qwen3_layers(out):
     """Fields without a value."""
-    config = T.Qwen3Config(vocab_size=99, hidden_size=36, intermediate_size=52, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=6,
-                           rope_parameters=rope(1e6))
+    config = T.Qwen3Config(
+        vocab_size=99,
+        hidden_size=36,
+        intermediate_size=52,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=6,
+        rope_parameters=rope(1e6),
+    )
 
     def edit(c):
         for key in ("layer_types", "sliding_window", "rope_scaling", "bos_token_id", "eos_token_id", "pad_token_id"):
@@ -116,41 +175,98 @@ def qwen3_layers(out):
 
 @strange()
 def mixtral_tied(out):
-    config = T.MixtralConfig(vocab_size=77, hidden_size=30, intermediate_size=34, num_hidden_layers=3, num_attention_heads=5, num_key_value_heads=1, head_dim=8,
-                             num_local_experts=3, num_experts_per_tok=1, tie_word_embeddings=True, rms_norm_eps=1e-3, rope_parameters=rope(3e5))
+    config = T.MixtralConfig(
+        vocab_size=77,
+        hidden_size=30,
+        intermediate_size=34,
+        num_hidden_layers=3,
+        num_attention_heads=5,
+        num_key_value_heads=1,
+        head_dim=8,
+        num_local_experts=3,
+        num_experts_per_tok=1,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-3,
+        rope_parameters=rope(3e5),
+    )
     record(out, "mixtral_tied", lambda: T.MixtralForCausalLM(config), language, edit=old, dtype="f16")
 
 
 @strange()
 def mixtral_all(out):
     """As many experts chosen as there are."""
-    config = T.MixtralConfig(vocab_size=77, hidden_size=30, intermediate_size=34, num_hidden_layers=1, num_attention_heads=3, num_key_value_heads=3,
-                             num_local_experts=2, num_experts_per_tok=2, rope_parameters=rope(1e6, rope_type="linear", factor=2.0))
+    config = T.MixtralConfig(
+        vocab_size=77,
+        hidden_size=30,
+        intermediate_size=34,
+        num_hidden_layers=1,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        num_local_experts=2,
+        num_experts_per_tok=2,
+        rope_parameters=rope(1e6, rope_type="linear", factor=2.0),
+    )
     record(out, "mixtral_all", lambda: T.MixtralForCausalLM(config), language, shards=7)
 
 
 @strange(kept=True)
 def olmoe_plain(out):
-    config = T.OlmoeConfig(vocab_size=88, hidden_size=42, intermediate_size=18, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, num_experts=5,
-                           num_experts_per_tok=5, attention_bias=True, tie_word_embeddings=True, rope_parameters=rope(5e3, rope_type="linear", factor=3.0))
+    config = T.OlmoeConfig(
+        vocab_size=88,
+        hidden_size=42,
+        intermediate_size=18,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        num_experts=5,
+        num_experts_per_tok=5,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(5e3, rope_type="linear", factor=3.0),
+    )
     record(out, "olmoe_plain", lambda: T.OlmoeForCausalLM(config), language, edit=old)
 
 
 @strange(kept=True)
 def qwen3_moe_dense(out):
     """All layers dense but the last."""
-    config = T.Qwen3MoeConfig(vocab_size=90, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
-                              num_key_value_heads=1, head_dim=12, num_experts=7, num_experts_per_tok=3, norm_topk_prob=True, decoder_sparse_step=3,
-                              attention_bias=True, tie_word_embeddings=True, rope_parameters=rope(1e5, rope_type="yarn", factor=2.0, original_max_position_embeddings=32),
-                              max_position_embeddings=64)
+    config = T.Qwen3MoeConfig(
+        vocab_size=90,
+        hidden_size=32,
+        intermediate_size=44,
+        moe_intermediate_size=12,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=12,
+        num_experts=7,
+        num_experts_per_tok=3,
+        norm_topk_prob=True,
+        decoder_sparse_step=3,
+        attention_bias=True,
+        tie_word_embeddings=True,
+        rope_parameters=rope(1e5, rope_type="yarn", factor=2.0, original_max_position_embeddings=32),
+        max_position_embeddings=64,
+    )
     record(out, "qwen3_moe_dense", lambda: T.Qwen3MoeForCausalLM(config), lambda m, s: language(m, s, long=60), edit=old, dtype="bf16", shards=3)
 
 
 @strange()
 def qwen3_moe_headless(out):
     """No head_dim: the width over the heads."""
-    config = T.Qwen3MoeConfig(vocab_size=90, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=2, num_attention_heads=4,
-                              num_key_value_heads=4, num_experts=4, num_experts_per_tok=2, mlp_only_layers=[0, 9], rope_parameters=rope())
+    config = T.Qwen3MoeConfig(
+        vocab_size=90,
+        hidden_size=32,
+        intermediate_size=44,
+        moe_intermediate_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        num_experts=4,
+        num_experts_per_tok=2,
+        mlp_only_layers=[0, 9],
+        rope_parameters=rope(),
+    )
 
     def edit(c):
         c.pop("head_dim", None)
@@ -162,18 +278,39 @@ def qwen3_moe_headless(out):
 
 @strange()
 def deepseek_v3_odd(out):
-    config = deepseek(num_hidden_layers=4, first_k_dense_replace=2, num_attention_heads=5, num_key_value_heads=5, n_routed_experts=8, n_group=4, topk_group=3,
-                      num_experts_per_tok=5, q_lora_rank=18, n_shared_experts=3, tie_word_embeddings=True, attention_bias=True,
-                      rope_parameters=rope(2e4, rope_type="linear", factor=2.0))
+    config = deepseek(
+        num_hidden_layers=4,
+        first_k_dense_replace=2,
+        num_attention_heads=5,
+        num_key_value_heads=5,
+        n_routed_experts=8,
+        n_group=4,
+        topk_group=3,
+        num_experts_per_tok=5,
+        q_lora_rank=18,
+        n_shared_experts=3,
+        tie_word_embeddings=True,
+        attention_bias=True,
+        rope_parameters=rope(2e4, rope_type="linear", factor=2.0),
+    )
     record(out, "deepseek_v3_odd", lambda: T.DeepseekV3ForCausalLM(config), lambda m, s: language(m, s, long=50), edit=lambda c: old(c), shards=4)
 
 
 @strange(kept=True)
 def deepseek_v3_routed(out):
     """Every layer routed, YaRN without mscale, halves rotated, one layer for predicting ahead that is not there."""
-    config = deepseek(num_hidden_layers=2, first_k_dense_replace=0, n_group=2, topk_group=1, num_experts_per_tok=2, q_lora_rank=None, qk_rope_head_dim=6, v_head_dim=5,
-                      max_position_embeddings=200,
-                      rope_parameters=rope(1e4, rope_type="yarn", factor=4.0, original_max_position_embeddings=50, beta_fast=32, beta_slow=1))
+    config = deepseek(
+        num_hidden_layers=2,
+        first_k_dense_replace=0,
+        n_group=2,
+        topk_group=1,
+        num_experts_per_tok=2,
+        q_lora_rank=None,
+        qk_rope_head_dim=6,
+        v_head_dim=5,
+        max_position_embeddings=200,
+        rope_parameters=rope(1e4, rope_type="yarn", factor=4.0, original_max_position_embeddings=50, beta_fast=32, beta_slow=1),
+    )
 
     def edit(c):
         old(c)
@@ -186,22 +323,41 @@ def deepseek_v3_routed(out):
 @strange(kept=True)
 def llama_dynamic(out):
     """Dynamic NTK scaling within the context that the base was made for; beyond it the reference turns cached keys unlike new ones."""
-    config = llama(num_attention_heads=3, num_key_value_heads=1, head_dim=12, max_position_embeddings=32, rope_parameters=rope(1e4, rope_type="dynamic", factor=4.0))
+    config = llama(
+        num_attention_heads=3,
+        num_key_value_heads=1,
+        head_dim=12,
+        max_position_embeddings=32,
+        rope_parameters=rope(1e4, rope_type="dynamic", factor=4.0),
+    )
     record(out, "llama_dynamic", lambda: T.LlamaForCausalLM(config), lambda m, s: language(m, s, long=32), edit=old)
 
 
 @strange(kept=True)
 def qwen3_longrope(out):
-    config = T.Qwen3Config(vocab_size=91, hidden_size=40, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=12,
-                           max_position_embeddings=160,
-                           rope_parameters=rope(1e5, rope_type="longrope", original_max_position_embeddings=40, short_factor=[1.0, 1.1, 1.3, 1.8, 2.0, 2.5],
-                                                long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]))
+    config = T.Qwen3Config(
+        vocab_size=91,
+        hidden_size=40,
+        intermediate_size=44,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=12,
+        max_position_embeddings=160,
+        rope_parameters=rope(
+            1e5,
+            rope_type="longrope",
+            original_max_position_embeddings=40,
+            short_factor=[1.0, 1.1, 1.3, 1.8, 2.0, 2.5],
+            long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        ),
+    )
     record(out, "qwen3_longrope", lambda: T.Qwen3ForCausalLM(config), lambda m, s: language(m, s, long=40))
 
 
 def in_blocks(size):
-    """`materialise` for checkpoints of 8-bit floats: matrices of layers are F8_E4M3 with a scale for each block of `size` rows and columns. The reference reads
-    what the scales make of them: `value * scale` in f32."""
+    """`materialise` for checkpoints of 8-bit floats: matrices of layers are F8_E4M3 with a scale for each block of `size` rows and
+    columns. The reference reads what the scales make of them: `value * scale` in f32."""
 
     def make(model, seed, gain, edit=None):
         def quantised(config):
@@ -253,24 +409,55 @@ def deepseek_v3_fp8(out):
 
 @strange()
 def qwen3_moe_fp8(out):
-    config = T.Qwen3MoeConfig(vocab_size=81, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
-                              num_key_value_heads=2, head_dim=10, num_experts=5, num_experts_per_tok=2, rope_parameters=rope())
+    config = T.Qwen3MoeConfig(
+        vocab_size=81,
+        hidden_size=32,
+        intermediate_size=44,
+        moe_intermediate_size=12,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=10,
+        num_experts=5,
+        num_experts_per_tok=2,
+        rope_parameters=rope(),
+    )
     record(out, "qwen3_moe_fp8", lambda: T.Qwen3MoeForCausalLM(config), language, make=in_blocks((128, 128)))
 
 
 @strange(kept=True)
 def lumina(out):
-    """Lumina-mGPT: Chameleon with another layout of pictures (size tokens, ends of rows), guidance 4 on raw logits, no prompt in the unconditional branch. The `bos_token_id` is that
-    of `<pad>`, as published."""
+    """Lumina-mGPT: Chameleon with another layout of pictures (size tokens, ends of rows), guidance 4 on raw logits, no prompt in the
+    unconditional branch. The `bos_token_id` is that of `<pad>`, as published."""
     names = ["<s>", "<pad>", "</s>", "<unk>", "<racm3:break>", "<eoss>", "<reserved08706>", "<image>"]
     names += ["IMGIMG" + "".join(chr(ord("A") + int(c)) for c in str(i)) + "Z" for i in range(30)]
     names += ["Generate", "an", "image", "of", "8x12", "according", "to", "the", "following", "prompt:"]
     names += [f"<reserved{n:05d}>" for n in range(8799, 8808)] + [f"t{i}" for i in range(20)]
     v = {name: i for i, name in enumerate(names)}
-    vq = T.ChameleonVQVAEConfig(embed_dim=8, num_embeddings=30, latent_channels=6, resolution=16, base_channels=32, channel_multiplier=[1, 1], num_res_blocks=1,
-                                attn_resolutions=None)
-    config = T.ChameleonConfig(vocab_size=len(v), hidden_size=48, intermediate_size=72, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4,
-                               max_position_embeddings=256, vq_config=vq.to_dict(), vocabulary_map=v, rope_parameters=rope(), bos_token_id=1, eos_token_id=2)
+    vq = T.ChameleonVQVAEConfig(
+        embed_dim=8,
+        num_embeddings=30,
+        latent_channels=6,
+        resolution=16,
+        base_channels=32,
+        channel_multiplier=[1, 1],
+        num_res_blocks=1,
+        attn_resolutions=None,
+    )
+    config = T.ChameleonConfig(
+        vocab_size=len(v),
+        hidden_size=48,
+        intermediate_size=72,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=256,
+        vq_config=vq.to_dict(),
+        vocabulary_map=v,
+        rope_parameters=rope(),
+        bos_token_id=1,
+        eos_token_id=2,
+    )
 
     def edit(c):
         old(c)
@@ -304,8 +491,16 @@ def lumina(out):
         ids = prompt + block + drawn
         whole = logits(ids)
         o = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
-        t = {"pixels": pixels, "vq.latents": encoded.last_hidden_state, "vq.codes": encoded.image_tokens, "input_ids_expanded": torch.tensor([ids]), "logits_raw": whole[None],
-             "gen.input_ids": torch.tensor([prompt + block]), "gen.image_ids": torch.tensor([[i for i in drawn if 8 <= i < 38]]), "gen.words": torch.tensor([words])}
+        t = {
+            "pixels": pixels,
+            "vq.latents": encoded.last_hidden_state,
+            "vq.codes": encoded.image_tokens,
+            "input_ids_expanded": torch.tensor([ids]),
+            "logits_raw": whole[None],
+            "gen.input_ids": torch.tensor([prompt + block]),
+            "gen.image_ids": torch.tensor([[i for i in drawn if 8 <= i < 38]]),
+            "gen.words": torch.tensor([words]),
+        }
         t |= {f"hidden.{i}": h for i, h in enumerate(o.hidden_states)}
         t["generated_ids"], _, other = goldens.greedy(model, torch.tensor([ids]), 6, pad_token_id=1)
         hook.remove()
@@ -322,16 +517,37 @@ def windowed(model, seed):
 @strange(kept=True)
 def mixtral_window(out):
     """Every layer sees the last five positions, as in the configuration of Mixtral 0.1."""
-    config = T.MixtralConfig(vocab_size=81, hidden_size=36, intermediate_size=28, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2,
-                             num_local_experts=4, num_experts_per_tok=2, sliding_window=5, rope_parameters=rope(1e6))
+    config = T.MixtralConfig(
+        vocab_size=81,
+        hidden_size=36,
+        intermediate_size=28,
+        num_hidden_layers=3,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=5,
+        rope_parameters=rope(1e6),
+    )
     record(out, "mixtral_window", lambda: T.MixtralForCausalLM(config), windowed, edit=old, dtype="bf16")
 
 
 @strange(kept=True)
 def qwen3_window(out):
     """Layers from the second on have a window, as `max_window_layers` says."""
-    config = T.Qwen3Config(vocab_size=81, hidden_size=40, intermediate_size=44, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, head_dim=14,
-                           use_sliding_window=True, sliding_window=7, max_window_layers=1, rope_parameters=rope(1e6))
+    config = T.Qwen3Config(
+        vocab_size=81,
+        hidden_size=40,
+        intermediate_size=44,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=14,
+        use_sliding_window=True,
+        sliding_window=7,
+        max_window_layers=1,
+        rope_parameters=rope(1e6),
+    )
 
     def edit(c):
         c.pop("layer_types")
@@ -342,17 +558,35 @@ def qwen3_window(out):
 
 @strange()
 def qwen3_listed(out):
-    config = T.Qwen3Config(vocab_size=81, hidden_size=40, intermediate_size=44, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, head_dim=14,
-                           use_sliding_window=True, sliding_window=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
-                           rope_parameters=rope(1e6))
+    config = T.Qwen3Config(
+        vocab_size=81,
+        hidden_size=40,
+        intermediate_size=44,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=14,
+        use_sliding_window=True,
+        sliding_window=3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        rope_parameters=rope(1e6),
+    )
     record(out, "qwen3_listed", lambda: T.Qwen3ForCausalLM(config), windowed)
 
 
 @strange()
 def qwen3_window_off(out):
     """Windows that are not switched on."""
-    config = T.Qwen3Config(vocab_size=81, hidden_size=40, intermediate_size=44, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=4, head_dim=14,
-                           rope_parameters=rope(1e6))
+    config = T.Qwen3Config(
+        vocab_size=81,
+        hidden_size=40,
+        intermediate_size=44,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=14,
+        rope_parameters=rope(1e6),
+    )
 
     def edit(c):
         old(c)
@@ -365,13 +599,27 @@ def qwen3_window_off(out):
 
 @strange()
 def qwen3_moe_window(out):
-    config = T.Qwen3MoeConfig(vocab_size=81, hidden_size=32, intermediate_size=44, moe_intermediate_size=12, num_hidden_layers=3, num_attention_heads=4,
-                              num_key_value_heads=2, head_dim=10, num_experts=5, num_experts_per_tok=2, use_sliding_window=True, sliding_window=4,
-                              rope_parameters=rope())
+    config = T.Qwen3MoeConfig(
+        vocab_size=81,
+        hidden_size=32,
+        intermediate_size=44,
+        moe_intermediate_size=12,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=10,
+        num_experts=5,
+        num_experts_per_tok=2,
+        use_sliding_window=True,
+        sliding_window=4,
+        rope_parameters=rope(),
+    )
     record(out, "qwen3_moe_window", lambda: T.Qwen3MoeForCausalLM(config), windowed, shards=2)
 
 
 def main():
+    if not set(sys.argv) & set(CASES):
+        sys.argv += KEPT
     goldens.main()
 
 
