@@ -163,6 +163,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn fused(&self) -> &'static [&'static str] {
         &[]
     }
+    /// Whether a row's results have the same bits whatever rows are computed beside it.
+    fn rows_are_independent(&self) -> bool {
+        true
+    }
     /// A zeroed buffer of `len` numbers.
     fn alloc(&self, len: usize) -> Result<Self::Buffer>;
     /// Copies `data` to `dst[at..]`.

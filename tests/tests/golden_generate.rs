@@ -13,15 +13,16 @@ mod janus_reads;
 mod sequence;
 #[path = "common/weights.rs"]
 mod weights;
+#[path = "common/words.rs"]
+mod words;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use borealis_engine::{Engine, EngineConfig, Event, OutputKind, Request};
 use borealis_kernels::DeviceSpec;
 use borealis_weights::Checkpoint;
 use goldens::{Golden, folders};
-use serde_json::json;
+use words::{worded, words};
 
 /// What came out of a request.
 #[derive(Default)]
@@ -54,29 +55,6 @@ fn greedy(prompt: &str, kind: OutputKind) -> Request {
     let mut request = Request::new(prompt, kind);
     request.sampling.temperature = Some(0.0);
     request
-}
-
-/// A copy of a golden checkpoint with a tokenizer of words: `names`, and `w<id>` for the other ids. Templates of prompts are no words of it.
-fn worded(golden: &Golden, size: usize, names: &[(&str, u32)]) -> tempfile::TempDir {
-    let copy = golden.folder();
-    let mut vocab: BTreeMap<String, u32> = (0..size as u32).map(|id| (format!("w{id}"), id)).collect();
-    for (name, id) in names {
-        vocab.remove(&format!("w{id}"));
-        vocab.insert((*name).to_string(), *id);
-    }
-    let gone = |text: &str| json!({"type": "Replace", "pattern": {"String": text}, "content": " "});
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": {"type": "Sequence", "normalizers": [gone("<|User|>:"), gone("<|Assistant|>:")]},
-        "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"},
-    });
-    std::fs::write(copy.path().join("tokenizer.json"), tokenizer.to_string()).expect("tokenizer.json");
-    copy
-}
-
-fn words(ids: &[u32]) -> String {
-    ids.iter().map(|id| format!("w{id}")).collect::<Vec<_>>().join(" ")
 }
 
 /// RGB bytes of reference pixels from -1 to 1.

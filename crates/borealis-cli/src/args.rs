@@ -136,8 +136,16 @@ impl MachineArgs {
             dtype: self.dtype,
             threads: self.threads.map(usize::from),
             memory_limit: self.memory_limit,
+            measurements: cache_folder(),
         }
     }
+}
+
+/// Where measurements of this machine are kept: a folder in the user's cache.
+fn cache_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let usual = || set("HOME").map(|home| home.join(".cache"));
+    set("XDG_CACHE_HOME").or_else(usual).map(|cache| cache.join("borealis"))
 }
 
 /// A device, by its name.

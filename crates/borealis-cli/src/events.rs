@@ -30,7 +30,7 @@ pub enum Line<'a> {
     /// A file is there, whole.
     File { variant: usize, path: &'a Path },
     /// The last line when all went well.
-    Done { seconds: f64, usage: UsageLine },
+    Done { seconds: f64, first_frame_seconds: f64, encode_seconds: f64, finish_seconds: f64, usage: UsageLine },
     /// The last line when it did not.
     Error { message: String, exit_code: u8 },
 }
@@ -42,6 +42,8 @@ pub struct UsageLine {
     generated_tokens: usize,
     positions: usize,
     steps: usize,
+    window: usize,
+    accepted_length: f64,
     bytes_per_step: u64,
     operations_per_step: u64,
     positions_per_second: Option<f64>,
@@ -59,6 +61,8 @@ impl From<&Usage> for UsageLine {
             generated_tokens: usage.generated_tokens,
             positions: usage.positions,
             steps: usage.steps,
+            window: usage.window,
+            accepted_length: usage.accepted_length,
             bytes_per_step: usage.bytes_per_step,
             operations_per_step: usage.operations_per_step,
             positions_per_second: rate(usage.positions, usage.generate_seconds),

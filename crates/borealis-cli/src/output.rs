@@ -1,6 +1,7 @@
 //! Files that are written: which kind, whether they can be, and whole or not at all.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use tempfile::TempPath;
@@ -44,6 +45,23 @@ pub fn check(path: &Path) -> Result<()> {
     }
     temporary(path).map(drop)
 }
+
+/// Opens what a stream goes to, standard output or a file that grows under its own name; the file of a stream that failed does not stay.
+pub fn live<T, E>(path: &Path, write: impl FnOnce(Box<dyn Write + Send>) -> Outcome<T, E>) -> Result<Outcome<T, E>> {
+    if path == Path::new(STDOUT) {
+        return Ok(write(Box::new(std::io::stdout())));
+    }
+    let file = fs::File::create(path).map_err(|error| cannot_write(path, &error))?;
+    let result = write(Box::new(file));
+    if result.is_err() && path.is_file() {
+        // The error that ended it is told.
+        let _ = fs::remove_file(path);
+    }
+    Ok(result)
+}
+
+/// The result of whoever writes a stream.
+type Outcome<T, E> = std::result::Result<T, E>;
 
 /// An empty file beside `path`, removed unless it is renamed.
 fn temporary(path: &Path) -> Result<TempPath> {

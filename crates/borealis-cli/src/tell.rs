@@ -133,7 +133,13 @@ impl Teller {
         for (variant, path) in rendered.files.iter().enumerate() {
             events::write(&Line::File { variant, path })?;
         }
-        events::write(&Line::Done { seconds: took.as_secs_f64(), usage: (&rendered.usage).into() })
+        events::write(&Line::Done {
+            seconds: took.as_secs_f64(),
+            first_frame_seconds: rendered.first_frame_seconds,
+            encode_seconds: rendered.encode_seconds,
+            finish_seconds: rendered.finish_seconds,
+            usage: (&rendered.usage).into(),
+        })
     }
 
     /// A few lines for people, on standard error.
@@ -155,7 +161,23 @@ impl Teller {
         let rate = events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0);
         eprintln!("seed {}, {:.1} s, {rate:.0} positions/s", self.seed, took.as_secs_f64());
         if let Some(limits) = limits {
+            // Stages run beside each other: what counts is the first frame and what is left at the end.
+            eprintln!(
+                "seconds: {:.2} prompt, {:.2} ids, {:.2} frames and sound, {:.2} files; first frame after {:.2}, {:.2} from the last frame to the end",
+                usage.encode_seconds + usage.prefill_seconds,
+                usage.generate_seconds,
+                usage.decode_seconds,
+                rendered.encode_seconds,
+                rendered.first_frame_seconds,
+                rendered.finish_seconds
+            );
             eprintln!("a step: {}", Share::of(usage, limits));
+            if usage.window > 1 {
+                let (length, steps, window) = (usage.accepted_length, usage.steps, usage.window);
+                eprintln!(
+                    "window: {length:.2} positions decided in each of {steps} steps, of up to {window} guessed ahead"
+                );
+            }
         }
     }
 }

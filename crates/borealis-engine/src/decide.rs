@@ -17,6 +17,8 @@ pub(crate) struct Decision {
     pub job: usize,
     pub sequence: usize,
     pub what: What,
+    /// Which unit of the window it belongs to.
+    pub unit: usize,
     /// The query of the conditional branch, and of the unconditional one.
     pub query: usize,
     pub unconditional: Option<usize>,
@@ -47,7 +49,7 @@ impl Decider {
         let mut broken = Vec::new();
         for d in &step.decisions {
             let codes = codes(&jobs[d.job], d.what);
-            if self.draw(d, &mut jobs[d.job], logits, (d.query, d.unconditional), codes).is_err() {
+            if self.draw(d, &mut jobs[d.job], logits, (d.query, d.unconditional), codes).is_err() && counts(d, jobs) {
                 broken.push(d.job);
             }
         }
@@ -91,6 +93,7 @@ impl Decider {
                 let at = (entry(d.query), d.unconditional.map(entry));
                 if !logits.query(at.0).is_empty()
                     && self.draw(&d, &mut jobs[d.job], logits, at, code..code + 1).is_err()
+                    && counts(&d, jobs)
                 {
                     broken.push(d.job);
                 }
@@ -122,9 +125,12 @@ impl Decider {
                     self.combined[range].fill(f32::NEG_INFINITY);
                 }
                 let rule = rule(&work, d.what);
-                self.look_back(&work, sequence, d.what, rule, (start, self.combined.len()));
-                let id = self.one(0..self.combined.len(), rule, &noise, tail as u32, 0)?;
-                sequence.scene.push(start + id);
+                self.look_back(&work, sequence, d, rule, (start, self.combined.len()));
+                let id = start + self.one(0..self.combined.len(), rule, &noise, tail as u32, 0)?;
+                match sequence.scene.get_mut(sequence.fields + d.unit) {
+                    Some(guess) => settle(guess, id, d.unit, &mut sequence.differs),
+                    None => sequence.scene.push(id),
+                }
             }
             What::Codes(index) => {
                 let row = &work.plan.rows[index];
@@ -140,11 +146,13 @@ impl Decider {
                         let range = stream.codes[code];
                         let end = start + range.size as usize;
                         let number = slot * all + code;
-                        self.look_back(&work, sequence, d.what, rule, (range.start, range.size as usize));
-                        let id = self.one(start..end, rule, &noise, row.index, number as u32)?;
+                        self.look_back(&work, sequence, d, rule, (range.start, range.size as usize));
+                        let id = range.start + self.one(start..end, rule, &noise, row.index, number as u32)?;
+                        let mut differs = sequence.differs;
                         if let Some(target) = Job::target(&work, sequence, row) {
-                            target[number] = range.start + id;
+                            settle(&mut target[number], id, d.unit, &mut differs);
                         }
+                        sequence.differs = differs;
                         start = end;
                     }
                 }
@@ -167,9 +175,9 @@ impl Decider {
         combine(&mut self.combined, &self.unconditional, scale);
     }
 
-    /// Collects the ids of `ids` (first, number of them) that the prompt holds or that were decided in steps before, for the repetition penalty. The ids of this step
+    /// Collects the ids of `ids` (first, number of them) that the prompt holds or that were decided in units before, for the repetition penalty. The ids of this unit
     /// are left out: which are decided first must not matter.
-    fn look_back(&mut self, work: &Work, sequence: &Sequence, what: What, rule: &Rule, ids: (u32, usize)) {
+    fn look_back(&mut self, work: &Work, sequence: &Sequence, d: &Decision, rule: &Rule, ids: (u32, usize)) {
         self.seen.clear();
         if rule.repetition_penalty == 1.0 {
             return;
@@ -177,12 +185,12 @@ impl Decider {
         let (first, count) = ids;
         let local = |id: &u32| id.checked_sub(first).filter(|&local| (local as usize) < count);
         self.seen.extend(work.prompts[0].codes.iter().filter_map(local));
-        match what {
-            What::Field(_) => self.seen.extend(sequence.scene.iter().filter_map(local)),
+        match d.what {
+            What::Field(_) => self.seen.extend(sequence.scene[..sequence.fields + d.unit].iter().filter_map(local)),
             What::Codes(index) => {
                 let stream = work.plan.rows[index].stream;
                 let n = work.layout.streams[stream].row_codes;
-                let before = work.plan.groups.get(sequence.group).map_or(0, |group| group.rows.start);
+                let before = work.plan.groups.get(sequence.group + d.unit).map_or(0, |group| group.rows.start);
                 for row in work.plan.rows[..before].iter().filter(|row| row.stream == stream) {
                     let Some(latent) = row.latent else { continue };
                     let at = (latent * work.places(stream) + row.place) * n;
@@ -205,6 +213,19 @@ impl Decider {
             .and_then(|l| self.sampler.sample(l, rule, &self.seen, noise, position, code))
             .ok_or(NotANumber)
     }
+}
+
+/// Puts a drawn id where its guess was.
+fn settle(guess: &mut u32, id: u32, unit: usize, differs: &mut usize) {
+    if *guess != id {
+        *guess = id;
+        *differs = unit.min(*differs);
+    }
+}
+
+/// Whether the inputs of a decision were right as far as is known: what wrong guesses lead to means nothing.
+fn counts(d: &Decision, jobs: &[Job]) -> bool {
+    d.unit <= jobs[d.job].sequences[d.sequence].differs
 }
 
 /// How the ids of a decision are drawn.

@@ -1,5 +1,6 @@
 //! The engine: a handle for callers, and the worker thread that owns the model.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -10,6 +11,7 @@ use borealis_tokenizers::Tokenizers;
 use borealis_weights::{Checkpoint, Manifest};
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
+use crate::costs;
 use crate::decode::{self, Line, ToDecoder};
 use crate::error::{EngineError, Result};
 use crate::job::Work;
@@ -19,6 +21,7 @@ use crate::request::Request;
 use crate::scheduler::{Scheduler, Step};
 use crate::stream::{EventStream, Outlet, Waker};
 use crate::submit;
+use crate::window::Window;
 
 /// Where and how the engine computes.
 #[derive(Debug, Clone)]
@@ -31,11 +34,13 @@ pub struct EngineConfig {
     pub threads: Option<usize>,
     /// Most bytes that a request may take beside the weights; `None`: what is free.
     pub memory_limit: Option<u64>,
+    /// Folder where measured costs of steps are kept, for [`crate::Window::Auto`]; `None`: each engine that needs them measures.
+    pub measurements: Option<PathBuf>,
 }
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { device: DeviceSpec::Auto, dtype: None, threads: None, memory_limit: None }
+        Self { device: DeviceSpec::Auto, dtype: None, threads: None, memory_limit: None, measurements: None }
     }
 }
 
@@ -69,12 +74,19 @@ pub(crate) struct Core {
     pub memory: Memory,
     /// Most positions of a sequence, for models that are made for so many only.
     pub reach: Option<u32>,
+    /// Windows change no bit on this device.
+    pub windows: bool,
     commands: Sender<Command>,
     wakers: (Waker, Waker),
     next: AtomicU64,
 }
 
 impl Core {
+    /// The window of a request that decides one position after another.
+    pub fn window(&self, asked: Window) -> Window {
+        if self.windows { asked } else { Window::Fixed(1) }
+    }
+
     /// Wakes the decoder thread.
     pub fn waker(&self) -> Waker {
         self.wakers.1.clone()
@@ -92,13 +104,10 @@ impl Engine {
     pub fn new(checkpoint: Checkpoint, config: EngineConfig) -> Result<Self> {
         let tokenizers = submit::open_tokenizers(&checkpoint, &config)?;
         let model = submit::load_model(&checkpoint, &config)?;
-        Self::with_model(
-            checkpoint.name().to_string(),
-            checkpoint.manifest().clone(),
-            tokenizers,
-            model,
-            config.memory_limit,
-        )
+        let threads = submit::step_threads(&checkpoint, &config)?;
+        let costs = config.measurements.as_ref().map(|folder| folder.join(costs::file_name(model.as_ref(), threads)));
+        let (name, manifest) = (checkpoint.name().to_string(), checkpoint.manifest().clone());
+        Self::start(name, manifest, tokenizers, model, config.memory_limit, costs)
     }
 
     /// An engine around a model that is there already (another [`Forward`], a test).
@@ -108,6 +117,17 @@ impl Engine {
         tokenizers: Tokenizers,
         model: Box<dyn Forward>,
         memory_limit: Option<u64>,
+    ) -> Result<Self> {
+        Self::start(name, manifest, tokenizers, model, memory_limit, None)
+    }
+
+    fn start(
+        name: String,
+        manifest: Manifest,
+        tokenizers: Tokenizers,
+        model: Box<dyn Forward>,
+        memory_limit: Option<u64>,
+        costs: Option<PathBuf>,
     ) -> Result<Self> {
         let info = EngineInfo {
             model: name.clone(),
@@ -125,7 +145,8 @@ impl Engine {
             borealis_media::run_in_background();
             decode::run(inbox, roused)
         })?;
-        let scheduler = Scheduler::new(name, memory.limit());
+        let windows = model.rows_are_independent();
+        let scheduler = Scheduler::new(name, memory.limit(), costs);
         spawn("borealis-worker", move || Worker { model, scheduler, messages }.run(orders, woken))?;
         let layout = Layout::new(&manifest).map(Arc::new);
         let core = Core {
@@ -135,6 +156,7 @@ impl Engine {
             info,
             memory,
             reach,
+            windows,
             commands,
             wakers: (worker, decoder),
             next: AtomicU64::new(0),

@@ -24,10 +24,14 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Ids generated.
     pub generated_tokens: usize,
-    /// Positions computed while generating, over all variants and guidance branches.
+    /// Positions computed while generating, over all variants and guidance branches; what was computed for wrong guesses is not counted.
     pub positions: usize,
     /// Forward passes while generating.
     pub steps: usize,
+    /// Most positions (or groups of positions that are decided together) of a variant in a step: 1 unless a window was open.
+    pub window: usize,
+    /// Of these, how many were decided by a step, on average.
+    pub accepted_length: f64,
     /// Bytes of weights and KV read per step, on average (model of the arithmetic, see `benches/README.md`).
     pub bytes_per_step: u64,
     /// Operations per step, on average; a multiply-add counts as two.

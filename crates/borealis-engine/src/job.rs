@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use borealis_model::{Forward, ModelError, SlotRange, StepCost};
 
 use crate::decode::{Finished, ToDecoder};
+use crate::draft::{self, Scores};
 use crate::event::{Event, Stage, Usage};
 use crate::features::FeatureWriter;
 use crate::layout::{Layout, Stream};
@@ -13,6 +14,7 @@ use crate::plan::Plan;
 use crate::prompt::PromptRows;
 use crate::sampler::Rule;
 use crate::stream::Outlet;
+use crate::window::{Pace, Window};
 
 /// Shortest time between two progress reports of a request.
 const REPORT: Duration = Duration::from_millis(40);
@@ -42,6 +44,8 @@ pub(crate) struct Open {
     pub name: &'static str,
     /// Ids that end a variant.
     pub stops: Vec<u32>,
+    /// Places of a row of the picture that the ids draw; `None` for text.
+    pub columns: Option<usize>,
 }
 
 /// Everything that the worker needs to know of a request; never changes.
@@ -69,6 +73,8 @@ pub(crate) struct Work {
     pub forced: Vec<u32>,
     /// The tail is the output.
     pub open: Option<Open>,
+    /// Positions of a variant that a step decides; more than 1 only where the plan decides one after another.
+    pub window: Window,
     /// Ids of the prompt, once.
     pub prompt_tokens: usize,
     pub encode_seconds: f64,
@@ -107,16 +113,35 @@ pub(crate) struct Sequence {
     pub variant: usize,
     /// A region for each branch.
     pub regions: Vec<SlotRange>,
-    /// Fields of the scene plan decided so far.
+    /// Fields of the tail: those that are decided, then guesses.
     pub scene: Vec<u32>,
+    /// Fields decided so far.
+    pub fields: usize,
     /// Rows of the tail computed so far.
     pub tail: usize,
     /// Groups of the plan computed so far.
     pub group: usize,
-    /// By stream: ids of all latent frames.
+    /// Groups before this one are decided or guessed.
+    pub guessed: usize,
+    /// The first unit of the running step whose ids are not what was guessed.
+    pub differs: usize,
+    /// By stream: ids of all latent frames, decided or guessed.
     pub codes: Vec<Vec<u32>>,
-    /// Latent frames handed to the decoder.
+    /// Latent frames (of a tail that is the output: ids) handed to the decoder.
     pub emitted: usize,
+    /// Which guesses were right.
+    pub scores: Scores,
+}
+
+/// The next rows of a variant: a window of units, each with the rows up to one field of the tail, or one group of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ahead {
+    /// At least 1. Only the first is sure to be decided: the others are computed from guesses.
+    pub units: usize,
+    /// End of the tail's rows.
+    pub tail: usize,
+    /// End of the groups.
+    pub group: usize,
 }
 
 /// What a decision is about.
@@ -139,8 +164,13 @@ pub(crate) struct Job {
     pub usage: Usage,
     /// Positions and fields decided so far.
     pub decided: usize,
-    /// Bytes read in all steps while generating.
-    /// Sums over all steps.
+    /// Of these, how many the reader has been told of.
+    pub reported: usize,
+    /// How often guesses are right.
+    pub pace: Pace,
+    /// Windows so far, over all variants, and the units that they decided.
+    windows: (usize, usize),
+    /// Sums over all steps while generating.
     bytes: f64,
     operations: f64,
     /// When its prefill began; `None` when that is over.
@@ -168,8 +198,12 @@ impl Job {
             variant,
             regions: regions.to_vec(),
             scene: Vec::new(),
+            fields: 0,
             tail: 0,
             group: 0,
+            guessed: 0,
+            differs: usize::MAX,
+            scores: Scores::default(),
             codes: (0..work.layout.streams.len()).map(codes).collect(),
             emitted: 0,
         };
@@ -192,6 +226,9 @@ impl Job {
             sequences,
             usage,
             decided: 0,
+            reported: 0,
+            pace: Pace::default(),
+            windows: (0, 0),
             bytes: 0.0,
             operations: 0.0,
             started: Some(Instant::now()),
@@ -215,7 +252,7 @@ impl Job {
 
     /// All ids of all variants are decided.
     pub fn is_finished(&self) -> bool {
-        !self.is_prefilling() && self.sequences.iter().all(|s| self.upcoming(s).is_none())
+        !self.is_prefilling() && self.sequences.iter().all(|s| self.upcoming(s, 1).is_none())
     }
 
     /// The prompt is computed; from now on ids are generated.
@@ -250,25 +287,77 @@ impl Job {
         }
     }
 
-    /// A variant has computed its tail up to `tail` and perhaps a group; complete latent frames go to the decoder.
-    pub fn advance(&mut self, sequence: usize, tail: usize, media: bool, out: &mut Vec<ToDecoder>) {
+    /// A variant has computed a window: the units up to the first that differs from its guess are decided. Returns the rows that are kept. What is complete goes to
+    /// the decoder.
+    pub fn advance(&mut self, sequence: usize, ahead: &Ahead, out: &mut Vec<ToDecoder>) -> usize {
+        let accepted = ahead.units.min(self.sequences[sequence].differs.saturating_add(1));
+        self.windows = (self.windows.0 + 1, self.windows.1 + accepted);
+        self.usage.window = self.usage.window.max(ahead.units);
+        if ahead.units > 1 {
+            (1..ahead.units.min(accepted + 1)).for_each(|unit| self.pace.see(unit < accepted));
+        }
+        let rows = if ahead.group > self.sequences[sequence].group {
+            self.advance_groups(sequence, ahead, accepted, out)
+        } else {
+            self.advance_tail(sequence, ahead, accepted, out)
+        };
+        rows * self.prefilled.len()
+    }
+
+    fn advance_tail(&mut self, sequence: usize, ahead: &Ahead, accepted: usize, out: &mut Vec<ToDecoder>) -> usize {
         let work = self.work.clone();
         let sequence = &mut self.sequences[sequence];
-        sequence.tail = tail;
-        if let Some(open) = &work.open {
-            for &id in &sequence.scene[sequence.emitted..] {
-                work.outlet.begin_decode();
-                out.push(ToDecoder::Latent { id: work.id, variant: sequence.variant, ids: vec![vec![id]] });
-                if open.stops.contains(&id) {
-                    (sequence.tail, sequence.group) = (work.tail.len(), work.plan.groups.len());
+        let start = sequence.tail;
+        let ends = (start..ahead.tail).filter(|&at| work.tail[at].predicts.is_some());
+        sequence.tail = ends.take(accepted).last().map_or(ahead.tail, |at| at + 1);
+        let rows = sequence.tail - start;
+        for at in sequence.fields..sequence.fields + accepted {
+            self.decided += 1;
+            sequence.fields = at + 1;
+            if work.window != Window::Fixed(1) {
+                let guessed = draft::learn_field(&work, sequence, at);
+                if ahead.units == 1 {
+                    self.pace.see(guessed);
                 }
             }
-            sequence.emitted = sequence.scene.len();
-            return;
+            let Some(open) = &work.open else { continue };
+            let id = sequence.scene[at];
+            work.outlet.begin_decode();
+            out.push(ToDecoder::Latent { id: work.id, variant: sequence.variant, ids: vec![vec![id]] });
+            if open.stops.contains(&id) {
+                // What was guessed behind the end does not exist.
+                (sequence.tail, sequence.group) = (work.tail.len(), work.plan.groups.len());
+                sequence.scene.truncate(sequence.fields);
+                break;
+            }
         }
-        if !media {
-            return;
+        rows
+    }
+
+    fn advance_groups(&mut self, sequence: usize, ahead: &Ahead, accepted: usize, out: &mut Vec<ToDecoder>) -> usize {
+        let work = self.work.clone();
+        let mut rows = ahead.tail - self.sequences[sequence].tail;
+        self.sequences[sequence].tail = ahead.tail;
+        for _ in 0..accepted {
+            let group = self.sequences[sequence].group;
+            rows += work.plan.groups[group].rows.len();
+            self.decided += work.plan.decided_in(group);
+            if work.window != Window::Fixed(1) && work.plan.continues(&work.layout, group) {
+                let row = &work.plan.rows[work.plan.groups[group].rows.start];
+                let guessed = draft::learn_row(&work, &mut self.sequences[sequence], row);
+                if ahead.units == 1 {
+                    self.pace.see(guessed);
+                }
+            }
+            self.emit(sequence, out);
         }
+        rows
+    }
+
+    /// The next group is decided: latent frames that are complete after it go to the decoder.
+    fn emit(&mut self, sequence: usize, out: &mut Vec<ToDecoder>) {
+        let work = self.work.clone();
+        let sequence = &mut self.sequences[sequence];
         let complete = work.plan.groups[sequence.group].complete;
         sequence.group += 1;
         for latent in sequence.emitted..complete {
@@ -287,6 +376,7 @@ impl Job {
     /// Counts and all ids, when everything is decided.
     pub fn finished(self) -> Finished {
         let mut usage = self.usage;
+        usage.accepted_length = self.windows.1 as f64 / self.windows.0.max(1) as f64;
         let steps = usage.steps.max(1) as f64;
         (usage.bytes_per_step, usage.operations_per_step) =
             ((self.bytes / steps) as u64, (self.operations / steps) as u64);

@@ -21,8 +21,10 @@
 //! # }
 //! ```
 
+mod costs;
 mod decide;
 mod decode;
+mod draft;
 mod engine;
 mod error;
 mod event;
@@ -47,6 +49,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod window;
 
 pub use engine::{Engine, EngineConfig, EngineInfo};
 pub use error::{EngineError, ErrorKind, Result};
@@ -58,9 +61,10 @@ pub use layout::{Kinds, Layout, Stream};
 pub use philox::{Noise, philox4x32};
 pub use plan::{Group, Input, Move, Plan, PlanRow, PlanSpec};
 pub use prompt::{PromptBuilder, PromptRows, Source, SourceFrame};
-pub use render::{Rendered, render_image, render_mp4, render_text, variant_paths};
+pub use render::{Rendered, render_image, render_live, render_mp4, render_text, variant_paths};
 pub use request::{Conditioning, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling};
 pub use sampler::{Rule, Sampler};
 pub use stream::{Canceller, EventStream};
 pub use submit::{load_model, open_tokenizers, step_threads};
 pub use validate::{MAX_PROMPT, MAX_REFERENCES, MAX_VARIANTS, SECONDS};
+pub use window::{MAX_WINDOW, Window};

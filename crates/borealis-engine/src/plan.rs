@@ -134,6 +134,23 @@ impl Plan {
         Builder::new(layout, spec).build()
     }
 
+    /// Whether the places of a picture are decided one after another.
+    pub(crate) fn is_next_token(&self, layout: &Layout) -> bool {
+        self.spec.latents > 0 && layout.streams.iter().any(|s| s.pictures && s.plan == PlanKind::Raster)
+    }
+
+    /// Whether a group is one place of a picture that needs nothing but the codes decided before: a window can go on over it.
+    pub(crate) fn continues(&self, layout: &Layout, group: usize) -> bool {
+        let group = &self.groups[group];
+        let one = |stream: &crate::layout::Stream| stream.pictures && stream.plan == PlanKind::Raster;
+        group.moves.is_empty() && group.rows.len() == 1 && one(&layout.streams[self.rows[group.rows.start].stream])
+    }
+
+    /// Positions that a group decides.
+    pub(crate) fn decided_in(&self, group: usize) -> usize {
+        self.rows[self.groups[group].rows.clone()].iter().filter(|r| r.latent.is_some() && !r.forced).count()
+    }
+
     /// Positions that are decided, over all streams.
     pub fn decided(&self) -> usize {
         self.rows.iter().filter(|r| r.latent.is_some() && !r.forced).count()

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::window::Window;
+
 /// A picture, clip or sound that the user gives.
 #[derive(Debug, Clone)]
 pub enum Media {
@@ -123,6 +125,8 @@ pub struct Request {
     pub sampling: Sampling,
     /// Quality or speed.
     pub preset: Preset,
+    /// Positions of a variant that a step decides, where the plan decides one after another (open checkpoints, raster plans). The ids do not depend on it.
+    pub window: Window,
 }
 
 impl Request {
@@ -137,6 +141,7 @@ impl Request {
             seed: 0,
             sampling: Sampling::default(),
             preset: Preset::default(),
+            window: Window::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use borealis_kernels::Span;
 use borealis_model::{Batch, Query, Row};
 
-use crate::job::{Job, Sequence, What, Work};
+use crate::job::{Ahead, Job, Sequence, What, Work};
 use crate::plan::{Input, PlanRow};
 use crate::prompt::text_row;
 
@@ -36,68 +36,81 @@ impl Job {
         end
     }
 
-    /// The next rows of a variant: (end of its tail, whether a group of the plan comes with it).
-    pub fn upcoming(&self, sequence: &Sequence) -> Option<(usize, bool)> {
-        let tail = &self.work.tail;
-        let mut end = sequence.tail;
-        while end < tail.len() {
-            end += 1;
-            if tail[end - 1].predicts.is_some() {
-                return Some((end, false));
-            }
+    /// The next rows of a variant: a window of at most `most` units, one at least. `None` when all is decided.
+    pub fn upcoming(&self, sequence: &Sequence, most: usize) -> Option<Ahead> {
+        let (tail, plan) = (&self.work.tail, &self.work.plan);
+        let mut ahead = Ahead { units: 0, tail: sequence.tail, group: sequence.group };
+        while ahead.units < most.max(1) {
+            let Some(rows) = tail[ahead.tail..].iter().position(|row| row.predicts.is_some()) else { break };
+            ahead.units += 1;
+            ahead.tail += rows + 1;
         }
-        (sequence.group < self.work.plan.groups.len()).then_some((end, true))
+        if ahead.units > 0 {
+            return Some(ahead);
+        }
+        ahead.tail = tail.len();
+        while ahead.group < plan.groups.len()
+            && (ahead.units == 0 || ahead.units < most && plan.continues(&self.work.layout, ahead.group))
+        {
+            ahead.units += 1;
+            ahead.group += 1;
+        }
+        (ahead.units > 0).then_some(ahead)
     }
 
     /// How many rows [`Job::append`] adds.
-    pub fn width(&self, sequence: &Sequence) -> usize {
-        let Some((tail, media)) = self.upcoming(sequence) else { return 0 };
-        let group = if media { self.work.plan.groups[sequence.group].rows.len() } else { 0 };
-        self.prefilled.len() * (tail - sequence.tail + group)
+    pub fn width(&self, sequence: &Sequence, ahead: &Ahead) -> usize {
+        let groups: usize = self.work.plan.groups[sequence.group..ahead.group].iter().map(|g| g.rows.len()).sum();
+        self.prefilled.len() * (ahead.tail - sequence.tail + groups)
     }
 
-    /// Appends the next rows of a variant, for all branches. `decide` learns each decision with its query and the query of the unconditional branch.
+    /// Appends the next rows of a variant, for all branches. `decide` learns each decision (what, unit) with its query and the query of the unconditional branch.
     pub fn append(
         &self,
         sequence: &Sequence,
+        ahead: &Ahead,
         batch: &mut Batch,
         moves: &mut Vec<(u32, u32, u32)>,
-        mut decide: impl FnMut(What, usize, Option<usize>),
+        mut decide: impl FnMut((What, usize), usize, Option<usize>),
     ) {
-        let Some((tail_end, media)) = self.upcoming(sequence) else { return };
+        let media = ahead.group > sequence.group;
         let first_query = batch.queries.len();
         let mut asked = Vec::new();
-        let shared = self.media_inputs(sequence, media, batch);
+        let shared = self.media_inputs(sequence, ahead, batch);
         for branch in 0..self.prefilled.len() {
             let (prompt, region) = (self.prompts[branch], sequence.regions[branch]);
             let sees = |end: usize| Span {
                 prefix: (prompt.start, prompt.end()),
                 recent: (region.start, region.start + end as u32),
             };
-            for at in sequence.tail..tail_end {
+            let mut field = sequence.fields;
+            for at in sequence.tail..ahead.tail {
                 let tail = self.work.tail[at];
-                let id = tail.id.or(sequence.scene.last().copied()).unwrap_or(0);
+                let last = field.checked_sub(1).map(|field| sequence.scene[field]);
+                let id = tail.id.or(last).unwrap_or(0);
                 let p = self.work.prompts[branch].next + at as f32;
                 let row = text_row(&self.work.layout, id, p, region.start + at as u32, sees(at + 1), &mut batch.codes);
                 if tail.predicts.is_some() {
                     let modality = self.work.layout.modality(tail.predicts.map_or(id, |ids| ids.0));
                     batch.queries.push(Query { row: batch.rows.len(), modality, allowed: tail.predicts });
-                    asked.extend((branch == 0).then_some(What::Field(at)));
+                    asked.extend((branch == 0).then_some((What::Field(at), field - sequence.fields)));
+                    field += 1;
                 }
                 batch.rows.push(row);
             }
             if !media {
                 continue;
             }
-            let group = &self.work.plan.groups[sequence.group];
+            // The groups that follow in a window have none.
+            let first = &self.work.plan.groups[sequence.group];
             moves.extend(
-                group.moves.iter().map(|m| (region.start + m.from as u32, region.start + m.to as u32, m.len as u32)),
+                first.moves.iter().map(|m| (region.start + m.from as u32, region.start + m.to as u32, m.len as u32)),
             );
-            for (index, template) in group.rows.clone().zip(&shared) {
+            for ((index, unit), template) in self.media_rows(sequence, ahead).zip(&shared) {
                 let row = &self.work.plan.rows[index];
                 if row.latent.is_some() && !row.forced {
                     batch.queries.push(Query { row: batch.rows.len(), modality: template.modality, allowed: None });
-                    asked.extend((branch == 0).then_some(What::Codes(index)));
+                    asked.extend((branch == 0).then_some((What::Codes(index), unit)));
                 }
                 batch.rows.push(Row { slot: region.start + row.slot as u32, sees: sees(row.end), ..template.clone() });
             }
@@ -108,16 +121,21 @@ impl Job {
         }
     }
 
-    /// Codes and features of the next group, written once for all branches; the rows still lack slots.
-    fn media_inputs(&self, sequence: &Sequence, media: bool, batch: &mut Batch) -> Vec<Row> {
-        if !media {
+    /// The rows of the groups of a window, each with the number of its unit.
+    fn media_rows(&self, sequence: &Sequence, ahead: &Ahead) -> impl Iterator<Item = (usize, usize)> {
+        let groups = self.work.plan.groups[sequence.group..ahead.group].iter().enumerate();
+        groups.flat_map(|(unit, group)| group.rows.clone().map(move |row| (row, unit)))
+    }
+
+    /// Codes and features of the next groups, written once for all branches; the rows still lack slots.
+    fn media_inputs(&self, sequence: &Sequence, ahead: &Ahead, batch: &mut Batch) -> Vec<Row> {
+        if ahead.group == sequence.group {
             return Vec::new();
         }
-        let group = self.work.plan.groups[sequence.group].rows.clone();
         let scene = self.work.layout.scene_condition.then(|| append(&mut batch.codes, &sequence.scene));
         let mut condition: Option<(i32, usize, Option<usize>)> = None;
-        group
-            .map(|i| Row { scene, ..self.media_row(sequence, &self.work.plan.rows[i], &mut condition, batch) })
+        self.media_rows(sequence, ahead)
+            .map(|(i, _)| Row { scene, ..self.media_row(sequence, &self.work.plan.rows[i], &mut condition, batch) })
             .collect()
     }
 

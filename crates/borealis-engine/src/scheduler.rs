@@ -1,16 +1,20 @@
 //! Which rows are computed in the next step, and what becomes of them.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use borealis_model::{Batch, Forward, Logits, ModelError, StepCost};
 
+use crate::costs::StepCosts;
 use crate::decide::{Decider, Decision};
 use crate::decode::ToDecoder;
+use crate::draft;
 use crate::error::{EngineError, Result};
 use crate::event::Stage;
-use crate::job::{Job, Work};
+use crate::job::{Ahead, Job, Work};
+use crate::window::Window;
 
 /// Most rows of a step; the cache holds buffers for as many.
 pub(crate) const MAX_ROWS: usize = 256;
@@ -34,13 +38,12 @@ pub(crate) struct Step {
 /// What a job contributed to a step.
 struct Part {
     job: usize,
-    rows: usize,
     kind: PartKind,
 }
 
 enum PartKind {
     Prefill { branch: usize, end: usize },
-    Sequence { sequence: usize, tail: usize, media: bool },
+    Sequence { sequence: usize, ahead: Ahead },
 }
 
 impl Step {
@@ -65,15 +68,19 @@ pub(crate) struct Scheduler {
     /// Bytes that cache and buffers may take.
     limit: u64,
     decider: Decider,
+    /// What steps cost, when a request has asked for it; and the file that keeps it.
+    costs: Option<StepCosts>,
+    costs_file: Option<PathBuf>,
     /// Name of the checkpoint, for messages.
     name: String,
 }
 
 impl Scheduler {
-    /// An empty scheduler for the checkpoint `name`; `limit` bounds the cache in bytes.
-    pub fn new(name: String, limit: u64) -> Self {
+    /// An empty scheduler for the checkpoint `name`; `limit` bounds the cache in bytes, `costs_file` keeps what steps cost.
+    pub fn new(name: String, limit: u64, costs_file: Option<PathBuf>) -> Self {
         let (waiting, jobs) = (VecDeque::new(), Vec::new());
-        Self { waiting, jobs, turn: 0, max_rows: 0, limit, decider: Decider::default(), name }
+        let decider = Decider::default();
+        Self { waiting, jobs, turn: 0, max_rows: 0, limit, decider, costs: None, costs_file, name }
     }
 
     /// Takes a request in; requests get slots in the order of their arrival.
@@ -120,6 +127,11 @@ impl Scheduler {
     /// Reserves the slots of a request; false: it must wait until others have ended.
     fn start(&mut self, work: Arc<Work>, model: &mut dyn Forward) -> Result<bool> {
         let need: usize = work.ranges().iter().sum();
+        if self.jobs.is_empty() && work.window == Window::Auto && self.costs.is_none() {
+            // Measuring may leave a cache that is too small behind.
+            self.max_rows = 0;
+            self.costs = Some(StepCosts::find(model, &work.layout, self.costs_file.as_deref())?);
+        }
         if self.jobs.is_empty() && (model.slots().0 < need || self.max_rows < work.widest()) {
             self.max_rows = work.widest().max(MAX_ROWS).max(self.max_rows);
             let fixed = model.cache_bytes(0, self.max_rows);
@@ -152,7 +164,7 @@ impl Scheduler {
             if job.is_prefilling() {
                 prefill(index, job, if n > 1 { room.min(PIECE) } else { room }, step);
             } else if job.work.outlet.keeps_up(job.work.variants) {
-                generate(index, job, self.max_rows, step);
+                generate(index, job, self.max_rows, self.costs.as_ref(), self.turn, step);
             }
         }
         !step.parts.is_empty()
@@ -200,19 +212,17 @@ impl Scheduler {
                     let done = job.prefilled.iter().sum();
                     job.tell(Stage::Prefill, done);
                 }
-                PartKind::Sequence { sequence, tail, media } => {
+                PartKind::Sequence { sequence, ahead } => {
                     let first = last.replace(part.job) != Some(part.job);
-                    job.book(part.rows, first.then_some(spent));
-                    job.advance(sequence, tail, media, out);
+                    let rows = job.advance(sequence, &ahead, out);
+                    job.book(rows, first.then_some(spent));
                 }
             }
         }
-        for index in 0..self.jobs.len() {
-            let decided = step.decisions.iter().filter(|d| d.job == index).count();
-            if decided > 0 {
-                self.jobs[index].decided += decided;
-                let done = self.jobs[index].decided;
-                self.jobs[index].tell(Stage::Generate, done);
+        for job in &mut self.jobs {
+            if job.decided > job.reported {
+                job.reported = job.decided;
+                job.tell(Stage::Generate, job.decided);
             }
         }
     }
@@ -248,24 +258,34 @@ fn prefill(index: usize, job: &Job, mut room: usize, step: &mut Step) {
         let end = job.prefill(branch, room, &mut step.batch);
         let rows = step.batch.rows.len() - before;
         room = room.saturating_sub(rows);
-        step.parts.push(Part { job: index, rows, kind: PartKind::Prefill { branch, end } });
+        step.parts.push(Part { job: index, kind: PartKind::Prefill { branch, end } });
     }
 }
 
-fn generate(index: usize, job: &mut Job, max_rows: usize, step: &mut Step) {
+fn generate(index: usize, job: &mut Job, max_rows: usize, costs: Option<&StepCosts>, turn: usize, step: &mut Step) {
     job.begin();
-    let job = &*job;
-    for (number, sequence) in job.sequences.iter().enumerate() {
-        let (width, before) = (job.width(sequence), step.batch.rows.len());
-        // One always fits: what is wider than the buffers is computed in pieces.
-        let Some((tail, media)) = job.upcoming(sequence).filter(|_| before == 0 || before + width <= max_rows) else {
+    let n = job.sequences.len();
+    let window = match job.work.window {
+        Window::Fixed(window) => window,
+        Window::Auto => costs.map_or(1, |c| job.pace.choose(c, step.batch.rows.len(), job.prefilled.len() * n)),
+    };
+    // The variants take turns, too.
+    for number in (0..n).map(|i| (turn + i) % n) {
+        let (sequence, before) = (&job.sequences[number], step.batch.rows.len());
+        // One always fits: what is wider than the buffers is computed in pieces. A window is made as small as it must be.
+        let fits = |ahead: &Ahead| before + job.width(sequence, ahead) <= max_rows;
+        let sizes = (1..=window).rev().filter_map(|most| job.upcoming(sequence, most));
+        let Some(ahead) = sizes.into_iter().find(|ahead| ahead.units == 1 && before == 0 || fits(ahead)) else {
             continue;
         };
+        let work = job.work.clone();
+        let sequence = &mut job.sequences[number];
+        sequence.differs = usize::MAX;
+        draft::guess(&work, sequence, &ahead);
         let Step { batch, moves, decisions, parts } = &mut *step;
-        job.append(sequence, batch, moves, |what, query, unconditional| {
-            decisions.push(Decision { job: index, sequence: number, what, query, unconditional });
+        job.append(&job.sequences[number], &ahead, batch, moves, |(what, unit), query, unconditional| {
+            decisions.push(Decision { job: index, sequence: number, what, unit, query, unconditional });
         });
-        let rows = batch.rows.len() - before;
-        parts.push(Part { job: index, rows, kind: PartKind::Sequence { sequence: number, tail, media } });
+        parts.push(Part { job: index, kind: PartKind::Sequence { sequence: number, ahead } });
     }
 }

@@ -25,6 +25,7 @@ use crate::request::{OutputKind, Preset, Request, Sampling};
 use crate::sampler::Rule;
 use crate::stream::{Outlet, ROOM};
 use crate::validate::{self, Checked};
+use crate::window::Window;
 
 /// Bytes of a decoder's buffers for each cell of its grid, about.
 const DECODER_BYTES: u64 = 64 << 10;
@@ -247,6 +248,7 @@ impl Preparation<'_> {
             encode_seconds: begin.elapsed().as_secs_f64(),
             submitted: Instant::now(),
             open: None,
+            window: if plan.is_next_token(self.layout) { core.window(self.request.window) } else { Window::Fixed(1) },
             plan,
             features,
             prompts,

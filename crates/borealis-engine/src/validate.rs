@@ -6,6 +6,7 @@ use borealis_weights::{Manifest, Mode};
 use crate::error::{EngineError, Result};
 use crate::geometry::aspects;
 use crate::request::{Conditioning, OutputKind, Request, Sampling};
+use crate::window::{MAX_WINDOW, Window};
 
 /// Longest prompt.
 pub const MAX_PROMPT: usize = 10_000;
@@ -35,6 +36,7 @@ pub(crate) fn check<'a>(request: &Request, manifest: &'a Manifest, model: &str) 
     check_output(request, manifest)?;
     check_sampling(&request.sampling)?;
     check_variants(request.variants)?;
+    check_window(request.window)?;
     let unsupported = |what: String, remedy: &str| EngineError::Unsupported {
         model: model.to_string(),
         what,
@@ -72,6 +74,7 @@ pub(crate) fn check_open(request: &Request) -> Result<()> {
     check_prompt(request, "")?;
     check_sampling(&request.sampling)?;
     check_variants(request.variants)?;
+    check_window(request.window)?;
     if let Some(negative) = &request.negative
         && negative.chars().count() > MAX_PROMPT
     {
@@ -92,6 +95,17 @@ fn check_variants(variants: usize) -> Result<()> {
         return Ok(());
     }
     Err(EngineError::invalid("variants", format!("{variants} is out of range"), "use 1 to 4"))
+}
+
+fn check_window(window: Window) -> Result<()> {
+    match window {
+        Window::Fixed(n) if !(1..=MAX_WINDOW).contains(&n) => Err(EngineError::invalid(
+            "window",
+            format!("{n} is out of range"),
+            format!("use 1 to {MAX_WINDOW}, or auto"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// The mode of a request by what it brings and what it asks for.

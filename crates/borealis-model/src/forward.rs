@@ -27,6 +27,8 @@ pub trait Forward: Send {
     fn config(&self) -> &ModelConfig;
     /// Name of the backend that computes.
     fn backend(&self) -> &'static str;
+    /// Whether a row's results have the same bits whatever rows are computed beside it.
+    fn rows_are_independent(&self) -> bool;
     /// How weights are kept on the device.
     fn format(&self) -> QuantFormat;
     /// Makes the KV cache anew, for `slots` positions and steps of up to `max_rows` rows. Fails while slots are reserved.
@@ -80,6 +82,10 @@ impl<B: Backend> Forward for Runner<B> {
 
     fn backend(&self) -> &'static str {
         self.model.backend().name()
+    }
+
+    fn rows_are_independent(&self) -> bool {
+        self.model.backend().rows_are_independent()
     }
 
     fn format(&self) -> QuantFormat {

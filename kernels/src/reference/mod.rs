@@ -61,6 +61,11 @@ impl Backend for Reference {
         "reference"
     }
 
+    /// candle chooses its products by their sizes.
+    fn rows_are_independent(&self) -> bool {
+        false
+    }
+
     fn alloc(&self, len: usize) -> Result<Tensor> {
         Ok(Tensor::zeros(len, DType::F32, &self.device)?)
     }

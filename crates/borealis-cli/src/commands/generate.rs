@@ -1,12 +1,12 @@
 //! `borealis generate`: arguments to a [`Request`], its events to files.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use borealis_engine::{
-    Conditioning, Engine, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, render_image,
-    render_mp4, render_text, variant_paths,
+    Conditioning, Engine, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, Window, render_image,
+    render_live, render_mp4, render_text, variant_paths,
 };
 use borealis_media::VideoSpec;
 
@@ -35,11 +35,13 @@ Examples:
     borealis generate \"the grass becomes a desert\" --video ball.mp4 -o desert.mp4
   Pictures named in the prompt:
     borealis generate \"@image1 before @image2\" --reference a.png --reference b.png -o both.png
+  Watched while it is made:
+    borealis generate \"a purple ring orbits a star\" --stream -o - | ffplay -
   For a program, one JSON event per line:
     borealis generate \"a blue star\" -o star.mp4 --json
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
-A file is there whole or not at all; one that was there before is replaced.";
+A file is there whole or not at all (with --stream it grows); one that was there before is replaced.";
 
 /// Arguments of `borealis generate`.
 #[derive(clap::Args)]
@@ -53,6 +55,10 @@ pub struct Args {
     input: InputArgs,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Positions that a step decides, for open models, which decide one after another: auto (by what steps cost here) or 1 to 64. The file does not depend on it; the model
+    /// inside this program decides blocks, which have no window
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = str::parse::<Window>, help_heading = "Model and machine")]
+    window: Window,
     #[command(flatten)]
     machine: MachineArgs,
     /// Tell events on standard output, one JSON object per line
@@ -93,6 +99,9 @@ struct OutputArgs {
     /// A clip without sound
     #[arg(long)]
     no_audio: bool,
+    /// Write the clip while it is made, as a fragmented MP4 that players can read from its first half second on; -o - writes it to standard output
+    #[arg(long, conflicts_with = "variants")]
+    stream: bool,
     /// FFmpeg's name of the video encoder [default: libx264, or the first that this machine has]
     #[arg(long, value_name = "NAME")]
     encoder: Option<String>,
@@ -187,12 +196,13 @@ fn size(text: &str) -> std::result::Result<(u32, u32), String> {
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let path = &args.path()?;
-    let kind = output::kind(path)?;
+    let kind = args.kind(path)?;
     let request = args.request(kind)?;
     let variants = request.variants;
     let written = if path.as_os_str() == output::STDOUT { Vec::new() } else { variant_paths(path, variants) };
     let ids = args.output.save_ids.as_ref().map(|path| variant_paths(path, variants)).unwrap_or_default();
-    written.iter().chain(&ids).try_for_each(|path| output::check(path))?;
+    // A stream may go to what is no file, such as a pipe with a name.
+    written.iter().filter(|_| !args.output.stream).chain(&ids).try_for_each(|path| output::check(path))?;
 
     let checkpoint = model::open(args.machine.model.as_deref())?;
     if args.input.last_frame.is_some() {
@@ -212,7 +222,12 @@ pub fn run(args: Args) -> Result<()> {
     let rendered = match kind {
         Kind::Clip => {
             let like = VideoSpec { encoder: args.output.encoder.clone(), ..VideoSpec::new(16, 16, engine.info().fps) };
-            render_mp4(stream, path, &like, |event| teller.see(event)).map(|rendered| (rendered, Vec::new()))
+            let see = |event: &_| teller.see(event);
+            let rendered = match args.output.stream {
+                true => output::live(path, |to| render_live(stream, to, &like, see))?,
+                false => render_mp4(stream, path, &like, see),
+            };
+            rendered.map(|rendered| (rendered, Vec::new()))
         }
         Kind::Still => render_image(stream, path, |event| teller.see(event)).map(|rendered| (rendered, Vec::new())),
         Kind::Text => render_text(stream, |event| teller.see(event)),
@@ -264,6 +279,19 @@ impl Args {
         })
     }
 
+    /// What the output is, by its name; what is streamed is a clip.
+    fn kind(&self, path: &Path) -> Result<Kind> {
+        let printed = path.as_os_str() == output::STDOUT;
+        match (self.output.stream, printed) {
+            (true, true) if self.json => {
+                Err(CliError::usage("--json and -o - both write to standard output: give -o a file"))
+            }
+            (true, true) => Ok(Kind::Clip),
+            (true, false) if output::kind(path)? != Kind::Clip => Err(clip_only("--stream")),
+            _ => output::kind(path),
+        }
+    }
+
     fn request(&self, kind: Kind) -> Result<Request> {
         let kind = match kind {
             Kind::Still | Kind::Clip if self.output.max_tokens.is_some() => {
@@ -308,6 +336,7 @@ impl Args {
                 guidance: self.sampling.guidance,
             },
             preset: if self.sampling.speed { Preset::Speed } else { Preset::Quality },
+            window: self.window,
         })
     }
 

@@ -8,6 +8,7 @@ pub mod generate;
 pub mod hub;
 pub mod inspect;
 pub mod keys;
+pub mod latency;
 pub mod serve;
 pub mod sound;
 pub mod synth;

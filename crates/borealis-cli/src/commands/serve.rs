@@ -1,7 +1,8 @@
 //! `borealis serve`, and the processes that it starts: `borealis worker` and `borealis media`.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use borealis_server::{
@@ -9,10 +10,11 @@ use borealis_server::{
     Started, WorkerConfig, media_main, worker,
 };
 use borealis_weights::Checkpoint;
+use clap::Parser;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::MachineArgs;
+use crate::args::{Cli, Command, MachineArgs};
 use crate::error::{CliError, Result};
 use crate::{interrupt, model};
 
@@ -160,6 +162,15 @@ fn tell(started: &Started) {
     match &started.first_key {
         Some(key) => println!("API key (shown this once): {key}"),
         None => println!("API keys: borealis keys list"),
+    }
+}
+
+/// A server for this machine alone, on a free port, with its data in `folder`: as if it had been typed.
+pub fn local(folder: &Path, machine: MachineArgs) -> Result<ServerConfig> {
+    let words = ["borealis", "serve", "--no-auth", "--address", "127.0.0.1:0", "--data"].map(OsStr::new);
+    match Cli::try_parse_from(words.into_iter().chain([folder.as_os_str()])).map_err(CliError::failed)?.command {
+        Command::Serve(args) => Args { machine, ..*args }.config(),
+        _ => Err(CliError::usage("this is no server: use borealis serve")),
     }
 }
 

@@ -32,6 +32,11 @@ fn help_of_bench() {
 }
 
 #[test]
+fn help_of_bench_latency() {
+    insta::assert_snapshot!(help(&["bench", "latency", "--help"]));
+}
+
+#[test]
 fn version() {
     assert_eq!(help(&["--version"]), format!("borealis {}\n", env!("CARGO_PKG_VERSION")));
 }

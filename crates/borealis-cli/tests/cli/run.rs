@@ -10,7 +10,13 @@ use tempfile::TempDir;
 /// The command, with nothing of the developer's environment that it would listen to.
 pub fn borealis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_borealis"));
-    command.env_remove("BOREALIS_MODEL").env_remove("COLUMNS").env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+        .env_remove("BOREALIS_MODEL")
+        .env_remove("BOREALIS_API_KEY")
+        .env_remove("XAI_API_KEY")
+        .env_remove("COLUMNS")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
     command
 }
 

@@ -137,7 +137,7 @@ impl Asker<'_> {
             tail: grid(first, ids, end, size),
             guidance,
             sampling: self.core.manifest.generation.sampling.get("image").copied().unwrap_or(draw.sampling),
-            open: Open { name: "image", stops: Vec::new() },
+            open: Open { name: "image", stops: Vec::new(), columns: Some(size.1) },
             picture: Some(size),
         })
     }
@@ -184,7 +184,7 @@ impl Asker<'_> {
             tail,
             guidance: 1.0,
             sampling: manifest.generation.sampling("text"),
-            open: Open { name: "text", stops: stops(manifest) },
+            open: Open { name: "text", stops: stops(manifest), columns: None },
             picture: None,
         })
     }
@@ -300,6 +300,7 @@ impl Asker<'_> {
             source: Vec::new(),
             forced: Vec::new(),
             open: Some(asked.open),
+            window: self.core.window(self.request.window),
             encode_seconds: begin.elapsed().as_secs_f64(),
             submitted: Instant::now(),
         }

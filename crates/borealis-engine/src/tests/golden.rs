@@ -195,11 +195,11 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
         rule("text", &mut work.text_rule);
         ["state", "video", "audio"].iter().zip(&mut work.rules).for_each(|(name, r)| rule(name, r));
     }
-    let config = EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(1), memory_limit: None };
+    let config = EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(1), ..EngineConfig::default() };
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
     let mut model = submit::load_model(&checkpoint, &config).unwrap();
     let (mut scheduler, mut step, mut logits, mut out) =
-        (Scheduler::new("tiny".into(), u64::MAX), Step::default(), Logits::default(), Vec::new());
+        (Scheduler::new("tiny".into(), u64::MAX, None), Step::default(), Logits::default(), Vec::new());
     scheduler.submit(Arc::new(work));
     while !scheduler.is_idle() {
         scheduler.admit(model.as_mut(), &mut out);
@@ -219,8 +219,12 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
 
 fn compare(device: DeviceSpec) {
     let golden = Golden::open();
-    let config =
-        EngineConfig { device: device.clone(), dtype: Some(QuantFormat::F32), threads: Some(1), memory_limit: None };
+    let config = EngineConfig {
+        device: device.clone(),
+        dtype: Some(QuantFormat::F32),
+        threads: Some(1),
+        ..EngineConfig::default()
+    };
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
     let engine = Engine::new(checkpoint, config).unwrap();
     for case in golden.json["cases"].as_array().unwrap() {

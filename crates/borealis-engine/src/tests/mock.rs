@@ -19,8 +19,12 @@ pub struct Mock {
     pub steps: usize,
     /// Most rows in a step.
     pub widest: usize,
+    /// Rows so far.
+    pub rows: usize,
     /// Gives not-a-number after so many steps.
     pub breaks_after: usize,
+    /// Added to the logits of the ids that a row reads: pictures with large areas of one code.
+    pub repeats: f32,
 }
 
 fn mix(a: u64, b: u64) -> u64 {
@@ -34,7 +38,8 @@ impl Mock {
     pub fn new(manifest: &Manifest) -> Self {
         let config = ModelConfig::new(manifest).unwrap();
         let (slots, reserved, depth) = (Vec::new(), Vec::new(), Vec::new());
-        Self { config, slots, reserved, depth, decided: 0, steps: 0, widest: 0, breaks_after: usize::MAX }
+        let (steps, rows, widest, breaks_after) = (0, 0, 0, usize::MAX);
+        Self { config, slots, reserved, depth, decided: 0, steps, rows, widest, breaks_after, repeats: 0.0 }
     }
 
     fn input(&self, row: &Row, batch: &Batch) -> u64 {
@@ -88,6 +93,10 @@ impl Forward for Mock {
 
     fn backend(&self) -> &'static str {
         "mock"
+    }
+
+    fn rows_are_independent(&self) -> bool {
+        true
     }
 
     fn format(&self) -> QuantFormat {
@@ -147,6 +156,7 @@ impl Forward for Mock {
 
     fn step(&mut self, batch: &Batch, out: &mut Logits) -> Result<()> {
         self.steps += 1;
+        self.rows += batch.rows.len();
         self.widest = self.widest.max(batch.rows.len());
         for row in &batch.rows {
             assert!(
@@ -183,7 +193,17 @@ impl Forward for Mock {
             if spec.predict == Predict::Depth {
                 self.depth.push((query.modality, hash));
             }
-            Self::logits(hash, query.modality, sizes.into_iter(), out);
+            let mut at = out.values.len();
+            Self::logits(hash, query.modality, sizes.clone().into_iter(), out);
+            let ranges = (0..spec.slots).flat_map(|_| &spec.codes).map(|range| range.start);
+            let starts: Vec<u32> = query.allowed.map_or_else(|| ranges.collect(), |ids| vec![ids.0]);
+            let read = batch.rows[query.row].codes.map_or(&[][..], |from| &batch.codes[from..]);
+            for ((start, (_, size)), id) in starts.into_iter().zip(sizes).zip(read) {
+                if let Some(same) = id.checked_sub(start).filter(|id| (*id as usize) < size) {
+                    out.values[at + same as usize] += self.repeats;
+                }
+                at += size;
+            }
         }
         if self.steps > self.breaks_after {
             out.values.fill(f32::NAN);

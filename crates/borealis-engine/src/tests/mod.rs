@@ -8,3 +8,4 @@ mod requests;
 mod schedule;
 mod threads;
 mod whole;
+mod windows;

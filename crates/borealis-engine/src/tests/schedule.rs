@@ -19,25 +19,28 @@ use crate::prompt::{PromptBuilder, Source, SourceFrame};
 use crate::sampler::Rule;
 use crate::scheduler::{Scheduler, Step};
 use crate::stream::{EventStream, Outlet, Waker};
+use crate::window::Window;
 
 /// What a test varies.
 #[derive(Debug, Clone)]
-struct Case {
-    seed: u64,
-    variants: usize,
-    guidance: f32,
-    latents: usize,
-    window: usize,
-    plan: PlanKind,
-    words: usize,
-    input: InputMode,
-    continued: bool,
-    forced: bool,
-    sources: usize,
-    temperature: f32,
+pub(super) struct Case {
+    pub seed: u64,
+    pub variants: usize,
+    pub guidance: f32,
+    pub latents: usize,
+    pub window: usize,
+    pub plan: PlanKind,
+    pub words: usize,
+    pub input: InputMode,
+    pub continued: bool,
+    pub forced: bool,
+    pub sources: usize,
+    pub temperature: f32,
+    /// Positions of a variant in a step.
+    pub ahead: usize,
 }
 
-const PLAIN: Case = Case {
+pub(super) const PLAIN: Case = Case {
     seed: 1,
     variants: 1,
     guidance: 1.0,
@@ -50,9 +53,10 @@ const PLAIN: Case = Case {
     forced: false,
     sources: 0,
     temperature: 1.0,
+    ahead: 1,
 };
 
-fn manifest() -> Manifest {
+pub(super) fn manifest() -> Manifest {
     Manifest::new(&tiny_config(), None).unwrap()
 }
 
@@ -67,7 +71,7 @@ fn frame_ids(layout: &Layout, stream: usize, grid: Grid, salt: u32) -> Vec<u32> 
         .collect()
 }
 
-fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
+pub(super) fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
     let mut layout = Layout::new(manifest).unwrap();
     layout.window = case.window;
     for stream in &mut layout.streams {
@@ -121,6 +125,7 @@ fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
         seed: case.seed,
         guidance: case.guidance,
         open: None,
+        window: Window::Fixed(case.ahead),
         prompt_tokens: 0,
         encode_seconds: 0.0,
         submitted: Instant::now(),
@@ -129,24 +134,24 @@ fn work(manifest: &Manifest, case: &Case, id: u64) -> (Work, EventStream) {
 }
 
 /// A variant and the ids of one of its latent frames, by stream.
-type Latent = (usize, Vec<Vec<u32>>);
+pub(super) type Latent = (usize, Vec<Vec<u32>>);
 
 /// A scheduler, its model, and what came out.
-struct Bench {
-    scheduler: Scheduler,
-    model: Mock,
-    step: Step,
-    logits: Logits,
-    outlets: HashMap<u64, Outlet>,
-    latents: HashMap<u64, Vec<Latent>>,
-    ids: HashMap<u64, Vec<NamedIds>>,
-    dropped: Vec<u64>,
+pub(super) struct Bench {
+    pub scheduler: Scheduler,
+    pub model: Mock,
+    pub step: Step,
+    pub logits: Logits,
+    pub outlets: HashMap<u64, Outlet>,
+    pub latents: HashMap<u64, Vec<Latent>>,
+    pub ids: HashMap<u64, Vec<NamedIds>>,
+    pub dropped: Vec<u64>,
 }
 
 impl Bench {
-    fn new(manifest: &Manifest) -> Self {
+    pub(super) fn new(manifest: &Manifest) -> Self {
         Self {
-            scheduler: Scheduler::new("mock".into(), 1 << 40),
+            scheduler: Scheduler::new("mock".into(), 1 << 40, None),
             model: Mock::new(manifest),
             step: Step::default(),
             logits: Logits::default(),
@@ -157,13 +162,13 @@ impl Bench {
         }
     }
 
-    fn submit(&mut self, work: Work) {
+    pub(super) fn submit(&mut self, work: Work) {
         self.outlets.insert(work.id, work.outlet.clone());
         self.scheduler.submit(Arc::new(work));
     }
 
     /// One turn of the worker's loop, with a decoder that takes everything at once.
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let mut out = Vec::new();
         self.scheduler.admit(&mut self.model, &mut out);
         if self.scheduler.next(&mut self.step) {
@@ -184,7 +189,7 @@ impl Bench {
         }
     }
 
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         for _ in 0..10_000 {
             if self.scheduler.is_idle() {
                 let (all, free) = self.model.slots();
@@ -198,7 +203,7 @@ impl Bench {
 }
 
 /// Ids of every variant of a request that runs alone.
-fn alone(manifest: &Manifest, case: &Case) -> Vec<NamedIds> {
+pub(super) fn alone(manifest: &Manifest, case: &Case) -> Vec<NamedIds> {
     let (work, _stream) = work(manifest, case, 0);
     let mut bench = Bench::new(manifest);
     bench.submit(work);
@@ -206,11 +211,12 @@ fn alone(manifest: &Manifest, case: &Case) -> Vec<NamedIds> {
     bench.ids.remove(&0).unwrap()
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+pub(super) fn cases() -> impl Strategy<Value = Case> {
     let plan =
         prop_oneof![Just(PlanKind::Frame), Just(PlanKind::Row), Just(PlanKind::Wavefront), Just(PlanKind::Raster)];
     let guidance = prop_oneof![Just(1.0f32), Just(2.5)];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), 0usize..3, prop_oneof![Just(0.0f32), Just(0.9)]);
+    let flags =
+        (any::<bool>(), any::<bool>(), any::<bool>(), 0usize..3, prop_oneof![Just(0.0f32), Just(0.9)], 1usize..9);
     (any::<u64>(), 1usize..5, guidance, 1usize..5, 1usize..4, plan, 1usize..90, flags).prop_map(
         |(
             seed,
@@ -220,7 +226,7 @@ fn cases() -> impl Strategy<Value = Case> {
             window,
             plan,
             words,
-            (source, continued, forced, sources, temperature),
+            (source, continued, forced, sources, temperature, ahead),
         )| {
             let input = if source { InputMode::Source } else { InputMode::Previous };
             Case {
@@ -236,6 +242,7 @@ fn cases() -> impl Strategy<Value = Case> {
                 forced,
                 sources,
                 temperature,
+                ahead,
             }
         },
     )
@@ -260,7 +267,7 @@ proptest! {
             let together = &bench.ids[&(id as u64)];
             prop_assert_eq!(together, &alone(&manifest, case));
             // Variant v of four is variant v of any number.
-            let one = alone(&manifest, &Case { variants: 1, ..case.clone() });
+            let one = alone(&manifest, &Case { variants: 1, ahead: 1, ..case.clone() });
             prop_assert_eq!(&together[0], &one[0]);
         }
     }

@@ -14,7 +14,8 @@ use crate::request::{Conditioning, Media, OutputKind, Preset, Request, Resolutio
 
 fn engine(device: DeviceSpec, threads: usize) -> Engine {
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
-    let config = EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(threads), memory_limit: None };
+    let config =
+        EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(threads), ..EngineConfig::default() };
     Engine::new(checkpoint, config).unwrap()
 }
 
@@ -254,7 +255,8 @@ fn a_preset_paints_fewer_frames_from_the_same_ids() {
 fn ids_of_the_default_model_do_not_depend_on_how_they_are_computed() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/borealis-mini");
     let make = |device: DeviceSpec, threads: usize, variants: usize| {
-        let config = EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(threads), memory_limit: None };
+        let config =
+            EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(threads), ..EngineConfig::default() };
         let engine = Engine::new(Checkpoint::open(&folder).unwrap(), config).unwrap();
         let mut clip = request(SECOND, Conditioning::Text);
         (clip.seed, clip.variants) = (5, variants);

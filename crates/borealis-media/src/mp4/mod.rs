@@ -10,6 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 pub use spec::{Quality, VideoSpec};
 pub use video::encoders;
@@ -34,6 +35,8 @@ pub struct Written {
     pub seconds: f64,
     /// The encoder that was used.
     pub encoder: String,
+    /// Seconds that the encoder's thread worked: conversion of colours, both encoders, writing.
+    pub busy_seconds: f64,
     /// Why the live stream of [`Mp4Writer::tee`] ended early; the file is whole nevertheless.
     pub live_error: Option<MediaError>,
 }
@@ -187,12 +190,18 @@ fn gone() -> MediaError {
 
 /// The encoder's thread: until `Finish`, or until the writer is dropped.
 fn work(mut session: Session, receiver: &Receiver<Message>) -> Result<Written> {
+    let mut busy = Duration::ZERO;
     loop {
-        match receiver.recv() {
-            Ok(Message::Frame(frame)) => session.frame(frame)?,
-            Ok(Message::Audio(samples)) => session.audio(&samples)?,
-            Ok(Message::Finish) => return session.finish(),
-            Err(_) => return Err(gone()),
+        let message = receiver.recv().map_err(|_| gone())?;
+        let begin = Instant::now();
+        match message {
+            Message::Frame(frame) => session.frame(frame)?,
+            Message::Audio(samples) => session.audio(&samples)?,
+            Message::Finish => {
+                let written = session.finish()?;
+                return Ok(Written { busy_seconds: (busy + begin.elapsed()).as_secs_f64(), ..written });
+            }
         }
+        busy += begin.elapsed();
     }
 }

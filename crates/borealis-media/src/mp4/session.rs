@@ -80,7 +80,7 @@ impl Session {
         let encoder = self.video.name().to_owned();
         let (frames, seconds) = (self.frames, self.frames as f64 / f64::from(self.fps));
         let live_error = self.outputs.finish()?;
-        Ok(Written { frames, seconds, encoder, live_error })
+        Ok(Written { frames, seconds, encoder, busy_seconds: 0.0, live_error })
     }
 
     /// Samples of the audio track that the frames so far cover, rounded to the nearest.

@@ -8,10 +8,11 @@ mod table;
 use std::io::Write;
 use std::time::Instant;
 
-use borealis_engine::{Engine, Event, OutputKind, Request, Sampling, Usage, render_mp4};
+use borealis_engine::{Engine, OutputKind, Rendered, Request, Sampling, render_mp4};
 use borealis_media::VideoSpec;
 use serde::Serialize;
 
+use super::latency;
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 use crate::limits::{self, Limits, Share};
@@ -23,6 +24,7 @@ Examples:
   borealis bench --seconds 2 --variants 4 --threads 1
   borealis bench --json | jq .share_of_limit
   borealis bench model --synth 40m,1b
+  borealis bench latency --local --runs 10
 
 Stages overlap: frames are decoded and encoded while later ids are generated,
 so they add up to more than the whole.";
@@ -58,6 +60,9 @@ enum What {
     /// Measure the transformer alone: prefill and decode at several rows and types
     #[command(after_help = model_bench::EXAMPLES)]
     Model(model_bench::Args),
+    /// How long a client waits for a clip, by asking a server every second: P50 and P95
+    #[command(after_help = latency::EXAMPLES)]
+    Latency(latency::Args),
 }
 
 impl Args {
@@ -65,6 +70,7 @@ impl Args {
     pub fn json(&self) -> bool {
         match &self.what {
             Some(What::Model(args)) => args.json,
+            Some(What::Latency(args)) => args.json,
             None => self.json,
         }
     }
@@ -91,6 +97,8 @@ struct Run {
     prefill_seconds: f64,
     generate_seconds: f64,
     decode_seconds: f64,
+    encode_seconds: f64,
+    first_frame_seconds: f64,
     finish_seconds: f64,
     positions: usize,
     steps: usize,
@@ -101,8 +109,10 @@ struct Run {
 
 /// Measures and tells.
 pub fn run(args: Args) -> Result<()> {
-    if let Some(What::Model(args)) = args.what {
-        return model_bench::run(&args);
+    match &args.what {
+        Some(What::Model(args)) => return model_bench::run(args),
+        Some(What::Latency(args)) => return latency::run(args),
+        None => {}
     }
     let checkpoint = model::open(args.machine.model.as_deref())?;
     let machine =
@@ -136,7 +146,8 @@ fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
     args.machine.tell_fallback();
     let engine = Engine::new(checkpoint, args.machine.engine())?;
     let load_seconds = start.elapsed().as_secs_f64();
-    let (usage, finish_seconds) = generate(&engine, args)?;
+    let rendered = generate(&engine, args)?;
+    let usage = &rendered.usage;
     let whole_seconds = start.elapsed().as_secs_f64();
     Ok(Run {
         load_seconds,
@@ -144,16 +155,18 @@ fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
         prefill_seconds: usage.prefill_seconds,
         generate_seconds: usage.generate_seconds,
         decode_seconds: usage.decode_seconds,
-        finish_seconds,
+        encode_seconds: rendered.encode_seconds,
+        first_frame_seconds: rendered.first_frame_seconds,
+        finish_seconds: rendered.finish_seconds,
         positions: usage.positions,
         steps: usage.steps,
         positions_per_second: crate::events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0),
-        share: Share::of(&usage, machine),
+        share: Share::of(usage, machine),
     })
 }
 
-/// One generation, and the seconds from its last frame to the finished file.
-fn generate(engine: &Engine, args: &Args) -> Result<(Usage, f64)> {
+/// One generation.
+fn generate(engine: &Engine, args: &Args) -> Result<Rendered> {
     let folder = tempfile::tempdir().map_err(|error| {
         CliError::Failed(format!(
             "cannot make a temporary folder: {error}: set TMPDIR to a folder with some free space"
@@ -165,18 +178,11 @@ fn generate(engine: &Engine, args: &Args) -> Result<(Usage, f64)> {
         sampling: Sampling { guidance: args.guidance, ..Sampling::default() },
         ..Request::new("a red ball bounces on grass", clip)
     };
-    let mut last = Instant::now();
-    let see = |event: &Event| {
-        if let Event::Done(_) = event {
-            last = Instant::now();
-        }
-    };
     let like = VideoSpec::new(16, 16, engine.info().fps);
     let stream = engine.submit(request)?;
     let canceller = stream.canceller();
     let _watch = interrupt::watch(move || canceller.cancel());
-    let rendered = render_mp4(stream, &folder.path().join("clip.mp4"), &like, see)?;
-    Ok((rendered.usage, last.elapsed().as_secs_f64()))
+    Ok(render_mp4(stream, &folder.path().join("clip.mp4"), &like, |_| ())?)
 }
 
 impl Report {
@@ -218,7 +224,9 @@ impl Report {
                 ),
             ),
             ("step", run.share.to_string()),
-            ("decode", format!("{:.2} s, ids to frames and sound", run.decode_seconds)),
+            ("first", format!("{:.2} s from the request to the first frame", run.first_frame_seconds)),
+            ("decode", format!("{:.2} s, ids to frames and sound, beside it", run.decode_seconds)),
+            ("encode", format!("{:.2} s, H.264 and AAC, beside it", run.encode_seconds)),
             ("finish", format!("{:.2} s from the last frame to the finished MP4", run.finish_seconds)),
         ];
         let gpu = machine.gpu.as_ref().map(|gpu| {
