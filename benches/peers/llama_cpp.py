@@ -130,9 +130,10 @@ def main() -> None:
     args = parser.parse_args()
     lib = load(args.library or find_library())
     counts = [int(n) for n in args.rows.split(",")]
-    extra = 1024  # positions that the timed steps add
-    most = max(counts)
-    model = Model(lib, args.model, args.threads, most, max(args.prefill, most * args.context + extra))
+    extra = 32  # positions that the timed steps add before they start anew
+    # A context is divided evenly among its sequences.
+    room = max(args.prefill, args.context + extra)
+    model = Model(lib, args.model, args.threads, max(counts), max(counts) * room)
     figures = []
 
     def prompt(salt: int) -> tuple[float, float]:
@@ -149,7 +150,7 @@ def main() -> None:
         position = [filled]
 
         def step(salt: int) -> tuple[float, float]:
-            if (position[0] - filled + 1) * rows > extra:
+            if position[0] - filled >= extra:
                 for sequence in range(rows):
                     lib.llama_memory_seq_rm(c.c_void_p(model.memory), sequence, filled, -1)
                 position[0] = filled
