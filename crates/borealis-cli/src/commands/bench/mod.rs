@@ -31,7 +31,7 @@ so they add up to more than the whole.";
 
 /// Arguments of `borealis bench`.
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
