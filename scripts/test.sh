@@ -34,6 +34,9 @@ scripts/clients.sh
 say "the page in a browser"
 scripts/playground.sh
 
+say "ranks"
+scripts/ranks.sh
+
 say "lints"
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 

@@ -283,6 +283,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<()>;
     /// Chosen experts and weights of each row, in descending order of selection score: for tests and traces. Null experts have indices from E on.
     fn read_routing(&self, routing: &Self::Routing, rows: usize) -> Result<Vec<Vec<(u32, f32)>>>;
+    /// A routing from outside, for rows that another rank has routed: row r goes to expert `experts[r]` alone, with weight 1.
+    fn assign(&self, experts: &[u32], out: &mut Self::Routing) -> Result<()> {
+        let _ = (experts, out);
+        Err(KernelError::Missing { op: "assign", backend: self.name() })
+    }
     /// `dst[r] += sum over chosen e of weight * down[e] @ (silu(gate) * up)`, `[gate | up] = gate_up[e] @ x[r]`; summed in ascending order of the expert's index.
     fn experts(
         &self,

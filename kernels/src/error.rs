@@ -52,6 +52,14 @@ pub enum KernelError {
         /// The backend's name.
         backend: &'static str,
     },
+    /// An operation that a backend does not have.
+    #[error("{op}: {backend} does not have this operation: use another device")]
+    Missing {
+        /// The operation.
+        op: &'static str,
+        /// The backend's name.
+        backend: &'static str,
+    },
     /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

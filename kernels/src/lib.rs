@@ -16,6 +16,8 @@ mod device;
 mod error;
 mod host;
 pub mod limits;
+#[cfg(unix)]
+pub mod mpi;
 mod quant;
 mod reference;
 

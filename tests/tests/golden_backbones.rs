@@ -7,6 +7,8 @@ mod formats;
 mod goldens;
 #[path = "golden_backbones/janus.rs"]
 mod janus;
+#[path = "golden_backbones/ranks.rs"]
+mod ranks;
 #[path = "golden_backbones/sequence.rs"]
 mod sequence;
 #[path = "common/weights.rs"]
@@ -220,6 +222,19 @@ fn scales_that_do_not_fit_are_refused() {
     assert!(none.contains("has type F8_E4M3"), "{none}");
     let other = refused(&|c| c["quantization_config"]["fmt"] = "e5m2".into());
     assert!(other.contains("quantised by fp8"), "{other}");
+}
+
+/// The experts may be spread over ranks.
+#[test]
+fn golden_backbones_on_several_ranks() {
+    let mut spread = Vec::new();
+    for golden in backbones() {
+        let (Some((ids, _, _)), (_folder, checkpoint)) = (prefill(&golden), golden.checkpoint()) else { continue };
+        if ranks::check(&golden.name, &checkpoint, &golden.ids(ids).1) {
+            spread.push(golden.name.clone());
+        }
+    }
+    assert!(spread.len() >= 2, "families with experts: {spread:?}");
 }
 
 /// A wrong number of a configuration is wrong numbers of the model, never a pass.

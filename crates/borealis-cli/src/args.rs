@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::commands::{bench, completions, convert, evaluate, generate, hub, inspect, keys, serve, synth, tokenize};
 
 /// Heading of the options that choose the model and where it runs.
-const MACHINE: &str = "Model and machine";
+pub const MACHINE: &str = "Model and machine";
 
 const AFTER_HELP: &str = "\
 Examples:

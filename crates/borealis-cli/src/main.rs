@@ -15,6 +15,7 @@ mod limits;
 mod model;
 mod output;
 mod progress;
+mod ranks;
 mod tell;
 
 use std::process::ExitCode;

@@ -41,10 +41,7 @@ pub fn open_tokenizers(checkpoint: &Checkpoint, config: &EngineConfig) -> Result
 
 /// The model of a checkpoint, on the device that was asked for; without a dtype as the checkpoint keeps its matrices.
 pub fn load_model(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Box<dyn Forward>> {
-    let format = match config.dtype {
-        Some(format) => format,
-        None => stored_format(checkpoint)?,
-    };
+    let format = weight_format(checkpoint, config)?;
     Ok(borealis_model::load(checkpoint, &config.device, format, config.threads.unwrap_or(0))?)
 }
 
@@ -53,8 +50,11 @@ pub fn step_threads(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<us
     Ok(config.threads.map_or_else(|| borealis_model::default_threads(checkpoint), Ok)?)
 }
 
-/// The format in which the checkpoint keeps its matrices.
-fn stored_format(checkpoint: &Checkpoint) -> Result<QuantFormat> {
+/// How the model's matrices are kept under this configuration: as asked, else as the checkpoint keeps them.
+pub fn weight_format(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<QuantFormat> {
+    if let Some(format) = config.dtype {
+        return Ok(format);
+    }
     Ok(checkpoint.tensors("")?.get("model.embed_tokens.weight")?.dtype.format())
 }
 

@@ -120,7 +120,7 @@ impl<B: Backend> Model<B> {
         let h = c.hidden_size as f64;
         let attention = projections(c) as f64;
         for (i, layer) in self.layers.iter().enumerate() {
-            let (always, expert) = layer.mlp.bytes(b);
+            let (always, expert, _) = layer.mlp.bytes(b);
             cost.weight_bytes += (layer.attention.bytes(b) + always) as f64;
             let per_row = match c.routed(i) {
                 Some(e) => {
@@ -193,21 +193,20 @@ impl<B: Backend> Model<B> {
     pub fn summary(&self) -> Summary {
         let b = &self.backend;
         let some = |w: &Option<B::Weight>| w.as_ref().map_or(0, |w| b.weight_bytes(w) as u64);
-        let layer = |l: &crate::layer::Layer<B>, experts: usize| {
-            let (always, expert) = l.mlp.bytes(b);
-            l.attention.bytes(b) + always + expert * experts as u64
+        let layer = |l: &crate::layer::Layer<B>| {
+            let (always, expert, held) = l.mlp.bytes(b);
+            l.attention.bytes(b) + always + expert * held as u64
         };
-        let experts = self.config.experts.as_ref().map_or(0, |e| e.router.experts);
         let mut bytes = b.weight_bytes(&self.embed_tokens) as u64
             + some(&self.lm_head)
             + some(&self.row_kinds)
             + some(&self.scene_rows)
             + some(&self.in_features);
-        bytes += self.layers.iter().map(|l| layer(l, experts)).sum::<u64>();
+        bytes += self.layers.iter().map(layer).sum::<u64>();
         for m in &self.modalities {
             bytes += some(&m.in_proj) + some(&m.out_proj) + some(&m.copy_gate);
             bytes += m.tables.as_ref().map_or(0, |t| t.bytes(b).0 + t.bytes(b).1);
-            bytes += m.depth.iter().flat_map(|d| &d.layers).map(|l| layer(l, 0)).sum::<u64>();
+            bytes += m.depth.iter().flat_map(|d| &d.layers).map(layer).sum::<u64>();
         }
         let fused = b.fused().iter().map(|s| s.to_string()).collect();
         Summary { device_bytes: bytes, fused, ..Summary::of_config(&self.config) }

@@ -47,6 +47,23 @@ pub enum ModelError {
     /// The cache cannot be replaced while sequences use it.
     #[error("{0} slots of the KV cache are reserved: release them before it is allocated anew")]
     CacheInUse(usize),
+    /// Another rank is gone, hangs or failed.
+    #[error("rank {rank} {problem} (step {step}): start all ranks again")]
+    Rank {
+        /// The rank.
+        rank: usize,
+        /// The step that ran; 0 = before the first.
+        step: u64,
+        /// What became of it.
+        problem: String,
+    },
+    /// Ranks, a placement and a model that do not fit together.
+    #[error("ranks: {0}")]
+    Ranks(String),
+    /// An error of the MPI library.
+    #[cfg(unix)]
+    #[error(transparent)]
+    Mpi(#[from] borealis_kernels::mpi::MpiError),
     /// An error of the checkpoint: its configuration or its tensors.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -12,6 +12,7 @@ use crate::cost::{StepCost, Summary};
 use crate::error::{ModelError, Result};
 use crate::model::{Model, Trace};
 use crate::names::tensor_names;
+use crate::ranks::{Exchange, Placement, Spread, Traffic};
 
 /// A model with its KV cache, on some device.
 ///
@@ -73,6 +74,25 @@ impl<B: Backend> Runner<B> {
     pub fn model(&self) -> &Arc<Model<B>> {
         &self.model
     }
+
+    /// From now on the experts of other ranks are reached by `exchange`; the model was loaded with those of rank 0.
+    pub(crate) fn spread(
+        &mut self,
+        exchange: Box<dyn Exchange>,
+        placement: Arc<Placement>,
+        traffic: Arc<Traffic>,
+    ) -> Result<()> {
+        let width = self.model.config().hidden_size;
+        let spread = Spread::new(self.model.backend(), width, exchange, placement, traffic)?;
+        self.cache.scratch.layer.spread = Some(Box::new(spread));
+        Ok(())
+    }
+
+    fn begin(&mut self) {
+        if let Some(spread) = &mut self.cache.scratch.layer.spread {
+            spread.begin();
+        }
+    }
 }
 
 impl<B: Backend> Forward for Runner<B> {
@@ -95,7 +115,9 @@ impl<B: Backend> Forward for Runner<B> {
     fn allocate(&mut self, slots: usize, max_rows: usize) -> Result<()> {
         match self.cache.reserved_slots() {
             0 => {
-                self.cache = KvCache::new(&self.model, slots, max_rows)?;
+                let mut cache = KvCache::new(&self.model, slots, max_rows)?;
+                cache.scratch.layer.spread = self.cache.scratch.layer.spread.take();
+                self.cache = cache;
                 Ok(())
             }
             n => Err(ModelError::CacheInUse(n)),
@@ -123,6 +145,7 @@ impl<B: Backend> Forward for Runner<B> {
     }
 
     fn step(&mut self, batch: &Batch, out: &mut Logits) -> Result<()> {
+        self.begin();
         self.model.forward_into(batch, &mut self.cache, out)
     }
 
@@ -131,6 +154,7 @@ impl<B: Backend> Forward for Runner<B> {
     }
 
     fn trace(&mut self, batch: &Batch, out: &mut Logits) -> Result<Trace> {
+        self.begin();
         self.model.trace(batch, &mut self.cache, out)
     }
 
@@ -161,24 +185,45 @@ pub fn check(checkpoint: &Checkpoint) -> Result<ModelConfig> {
     Ok(config)
 }
 
-/// Loads a checkpoint on the device that the user asked for: the only place that chooses a backend. `threads` is for the CPU
-/// (0 = [`default_threads`]).
+/// Something that is made on whatever device was asked for.
+pub(crate) trait OnDevice {
+    /// What is made.
+    type Out;
+    /// Makes it.
+    fn run<B: Backend>(self, backend: B) -> Result<Self::Out>;
+}
+
+/// Makes the backend that the user asked for: the only place that chooses one. `threads` is for the CPU (0 = [`default_threads`]).
+pub(crate) fn on_device<T: OnDevice>(
+    checkpoint: &Checkpoint,
+    device: &DeviceSpec,
+    threads: usize,
+    what: T,
+) -> Result<T::Out> {
+    let threads = match threads {
+        0 => default_threads(checkpoint)?,
+        n => n,
+    };
+    match device.open()? {
+        Device::Reference => what.run(Reference::new()),
+        Device::Cuda(cuda) => what.run(cuda),
+        Device::Cpu => what.run(Cpu::new(threads)),
+    }
+}
+
+/// Loads a checkpoint on the device that the user asked for. `threads` is for the CPU (0 = [`default_threads`]).
 pub fn load(
     checkpoint: &Checkpoint,
     device: &DeviceSpec,
     format: QuantFormat,
     threads: usize,
 ) -> Result<Box<dyn Forward>> {
-    fn runner<B: Backend>(checkpoint: &Checkpoint, backend: B, format: QuantFormat) -> Result<Box<dyn Forward>> {
-        Ok(Box::new(Runner::new(Arc::new(Model::load(checkpoint, backend, format)?))?))
+    struct Whole<'a>(&'a Checkpoint, QuantFormat);
+    impl OnDevice for Whole<'_> {
+        type Out = Box<dyn Forward>;
+        fn run<B: Backend>(self, backend: B) -> Result<Self::Out> {
+            Ok(Box::new(Runner::new(Arc::new(Model::load(self.0, backend, self.1)?))?))
+        }
     }
-    let threads = match threads {
-        0 => default_threads(checkpoint)?,
-        n => n,
-    };
-    match device.open()? {
-        Device::Reference => runner(checkpoint, Reference::new(), format),
-        Device::Cuda(cuda) => runner(checkpoint, cuda, format),
-        Device::Cpu => runner(checkpoint, Cpu::new(threads), format),
-    }
+    on_device(checkpoint, device, threads, Whole(checkpoint, format))
 }

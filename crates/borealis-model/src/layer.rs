@@ -25,10 +25,15 @@ impl<B: Backend> Layer<B> {
     /// Layer `i` of the transformer.
     pub fn load(loader: &Loader<'_, B>, i: usize, c: &ModelConfig) -> Result<Self> {
         let prefix = format!("model.layers.{i}");
-        let mlp = format!("{prefix}.mlp");
         let mlp = match c.routed(i) {
-            Some(experts) => Mlp::load_routed(loader, &mlp, c.hidden_size, experts)?,
-            None => Mlp::Dense(SwiGlu::load(loader, &mlp, c.hidden_size, c.intermediate_size, c.mlp_bias)?),
+            Some(experts) => Mlp::load_routed(loader, i, c.hidden_size, experts)?,
+            None => Mlp::Dense(SwiGlu::load(
+                loader,
+                &format!("{prefix}.mlp"),
+                c.hidden_size,
+                c.intermediate_size,
+                c.mlp_bias,
+            )?),
         };
         let layer = Self::with(loader, &prefix, c.hidden_size, &c.attention(), mlp)?;
         Ok(Self { norms_after: c.swin_norm, ..layer })

@@ -25,6 +25,7 @@ mod model;
 mod moe;
 mod names;
 mod pieces;
+pub mod ranks;
 mod rope;
 mod scratch;
 mod tables;

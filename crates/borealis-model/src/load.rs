@@ -1,15 +1,20 @@
 //! From canonical tensors to weights on a device.
 
+use std::borrow::Cow;
+
 use borealis_kernels::{Backend, HostTensor, HostType, QuantFormat};
 use borealis_weights::{Tensor, TensorSet, WeightsError};
 
 use crate::error::Result;
+use crate::ranks::Placement;
 
 /// Reads tensors of one checkpoint into one backend.
 pub(crate) struct Loader<'a, B: Backend> {
     pub backend: &'a B,
     pub tensors: &'a TensorSet,
     pub format: QuantFormat,
+    /// Which rank's experts are wanted; `None`: all.
+    pub share: Option<(&'a Placement, usize)>,
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -34,9 +39,37 @@ impl<B: Backend> Loader<'_, B> {
         Ok(self.backend.weight(&self.finite(name, shape)?.host(), QuantFormat::F32)?)
     }
 
-    /// A tensor of this shape without NaN and infinities: one of them would make every logit NaN.
+    /// The experts of layer `layer` that this rank holds, of a stack `[E, out, in]`: only their bytes are read.
+    pub fn experts(&self, layer: usize, name: &str, shape: [usize; 3]) -> Result<B::Weight> {
+        let Some((placement, rank)) = self.share else { return self.matrix(name, &shape) };
+        let held = placement.held(layer, rank);
+        let dtype = self.tensors.stored().find(|t| t.0 == name).map(|t| t.1);
+        let Some(dtype) = dtype else { return self.matrix(name, &shape) };
+        let bits = match dtype {
+            HostType::F32 => 32,
+            HostType::F16 | HostType::Bf16 => 16,
+            HostType::I8 => 8,
+            // Two to a byte, in rows of an even length.
+            HostType::I4 => 4,
+        };
+        let data = parts(self.tensors.pieces(name)?, shape[1] * shape[2] * bits / 8, &held);
+        let scales = self.tensors.scales(name)?.map(|(bytes, group)| {
+            let size = bytes.len() / shape[0].max(1);
+            (parts([Cow::Borrowed(bytes)].into_iter(), size, &held), group)
+        });
+        let scales = scales.as_ref().map(|(bytes, group)| (bytes.as_slice(), *group));
+        let shape = [held.len(), shape[1], shape[2]];
+        let tensor = self.checked(name, Tensor { dtype, shape: &shape, data: data.into(), scales })?;
+        Ok(self.backend.weight(&tensor.host(), self.format)?)
+    }
+
+    /// A tensor of this shape without NaN and infinities.
     fn finite(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
-        let tensor = self.tensors.expect(name, shape)?;
+        self.checked(name, self.tensors.expect(name, shape)?)
+    }
+
+    /// Refuses NaN and infinities: one of them would make every logit NaN.
+    fn checked<'t>(&self, name: &str, tensor: Tensor<'t>) -> Result<Tensor<'t>> {
         let halves = |bytes: &[u8], exponent: u16| {
             bytes.as_chunks::<2>().0.iter().all(|b| u16::from_le_bytes(*b) & exponent != exponent)
         };
@@ -93,5 +126,41 @@ impl<B: Backend> Loader<'_, B> {
         let mut buffer = self.backend.alloc(values.len())?;
         self.backend.write(&mut buffer, 0, values)?;
         Ok(buffer)
+    }
+}
+
+/// Of bytes that come in pieces and hold matrices of `size` bytes each, those of the matrices `wanted` (ascending), one after another.
+fn parts<'a>(pieces: impl Iterator<Item = Cow<'a, [u8]>>, size: usize, wanted: &[usize]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(wanted.len() * size);
+    let mut at = 0;
+    for piece in pieces {
+        let end = at + piece.len();
+        for start in wanted.iter().map(|i| i * size) {
+            let (from, to) = (start.clamp(at, end), (start + size).clamp(at, end));
+            out.extend_from_slice(&piece[from - at..to - at]);
+        }
+        at = end;
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrices_are_found_across_pieces() {
+        let whole: Vec<u8> = (0..12).collect();
+        for cuts in [vec![12], vec![5, 7], vec![1, 1, 10], vec![3, 3, 3, 3]] {
+            let mut at = 0;
+            let pieces = cuts.iter().map(|n| {
+                at += n;
+                &whole[at - n..at]
+            });
+            assert_eq!(
+                parts(pieces.collect::<Vec<_>>().into_iter().map(Cow::Borrowed), 3, &[0, 2]),
+                [0, 1, 2, 6, 7, 8]
+            );
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::layer::Layer;
 use crate::load::Loader;
 use crate::names::tensor_names;
+use crate::ranks::Placement;
 use crate::tables::OwnTables;
 use crate::{head, pieces};
 
@@ -52,10 +53,20 @@ pub struct Trace {
 impl<B: Backend> Model<B> {
     /// Reads a checkpoint, keeping matrices in `format` (norms, routers, gates and small tables stay f32). Refuses tensors that the configuration contradicts.
     pub fn load(checkpoint: &Checkpoint, backend: B, format: QuantFormat) -> Result<Self> {
+        Self::load_share(checkpoint, backend, format, None)
+    }
+
+    /// [`Model::load`] with the experts of one rank only.
+    pub(crate) fn load_share(
+        checkpoint: &Checkpoint,
+        backend: B,
+        format: QuantFormat,
+        share: Option<(&Placement, usize)>,
+    ) -> Result<Self> {
         let config = ModelConfig::new(checkpoint.manifest())?;
         let tensors = checkpoint.tensors("")?;
         tensors.check(&tensor_names(&config))?;
-        let loader = Loader { backend: &backend, tensors, format };
+        let loader = Loader { backend: &backend, tensors, format, share };
         let c = &config;
         let (h, de, v) = (c.hidden_size, c.embedding_size, c.table_rows());
         let optional =

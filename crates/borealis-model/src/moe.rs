@@ -70,19 +70,46 @@ impl<B: Backend> Router<B> {
 pub(crate) struct ExpertWeights<B: Backend> {
     gate_up: B::Weight,
     down: B::Weight,
+    /// The layer of the transformer.
+    pub layer: usize,
+    /// Experts of the layer on all ranks.
+    pub experts: usize,
+    held: usize,
 }
 
 impl<B: Backend> ExpertWeights<B> {
-    fn load(loader: &Loader<'_, B>, prefix: &str, width: usize, experts: &Experts) -> Result<Self> {
+    /// Reads the experts of layer `i` that this rank holds.
+    pub fn load(loader: &Loader<'_, B>, i: usize, width: usize, experts: &Experts) -> Result<Self> {
         let (e, inner) = (experts.router.experts, experts.inner);
+        let name = |part: &str| format!("model.layers.{i}.mlp.experts.{part}_proj");
         Ok(Self {
-            gate_up: loader.matrix(&format!("{prefix}.gate_up_proj"), &[e, 2 * inner, width])?,
-            down: loader.matrix(&format!("{prefix}.down_proj"), &[e, width, inner])?,
+            gate_up: loader.experts(i, &name("gate_up"), [e, 2 * inner, width])?,
+            down: loader.experts(i, &name("down"), [e, width, inner])?,
+            layer: i,
+            experts: e,
+            held: loader.share.map_or(e, |(placement, rank)| placement.held(i, rank).len()),
         })
     }
 
+    /// How many experts this rank holds.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Bytes of their weights.
+    pub fn bytes(&self, b: &B) -> u64 {
+        (b.weight_bytes(&self.gate_up) + b.weight_bytes(&self.down)) as u64
+    }
+
     /// Adds the weighted outputs of each row's chosen experts to `hidden`.
-    fn forward(&self, b: &B, x: &B::Buffer, rows: usize, routing: &B::Routing, hidden: &mut B::Buffer) -> Result<()> {
+    pub fn forward(
+        &self,
+        b: &B,
+        x: &B::Buffer,
+        rows: usize,
+        routing: &B::Routing,
+        hidden: &mut B::Buffer,
+    ) -> Result<()> {
         Ok(b.experts(x, rows, routing, &self.gate_up, &self.down, hidden)?)
     }
 }
@@ -94,15 +121,16 @@ pub(crate) enum Mlp<B: Backend> {
 }
 
 impl<B: Backend> Mlp<B> {
-    /// Reads a routed layer's `<prefix>.{gate,experts,shared_experts}`.
-    pub fn load_routed(loader: &Loader<'_, B>, prefix: &str, width: usize, experts: &Experts) -> Result<Self> {
+    /// Reads `model.layers.{i}.mlp.{gate,experts,shared_experts}`.
+    pub fn load_routed(loader: &Loader<'_, B>, i: usize, width: usize, experts: &Experts) -> Result<Self> {
+        let prefix = format!("model.layers.{i}.mlp");
         let shared = match experts.shared {
             0 => None,
             inner => Some(SwiGlu::load(loader, &format!("{prefix}.shared_experts"), width, inner, false)?),
         };
         Ok(Self::Routed {
             router: Router::load(loader, &format!("{prefix}.gate"), width, experts)?,
-            experts: ExpertWeights::load(loader, &format!("{prefix}.experts"), width, experts)?,
+            experts: ExpertWeights::load(loader, i, width, experts)?,
             shared,
         })
     }
@@ -113,7 +141,10 @@ impl<B: Backend> Mlp<B> {
             Self::Dense(mlp) => mlp.forward(b, rows, s, hidden),
             Self::Routed { router, experts, shared } => {
                 router.route(b, &s.x, rows, &mut s.routing)?;
-                experts.forward(b, &s.x, rows, &s.routing, hidden)?;
+                match &mut s.spread {
+                    None => experts.forward(b, &s.x, rows, &s.routing, hidden)?,
+                    Some(spread) => spread.forward(b, experts, (&s.x, rows), &s.routing, hidden)?,
+                }
                 match shared {
                     Some(mlp) => mlp.forward(b, rows, s, hidden),
                     None => Ok(()),
@@ -122,14 +153,13 @@ impl<B: Backend> Mlp<B> {
         }
     }
 
-    /// Bytes of weights that every row needs, and bytes of one expert.
-    pub fn bytes(&self, b: &B) -> (u64, u64) {
+    /// Bytes of weights that every row needs, bytes of one expert, and how many of them are held here.
+    pub fn bytes(&self, b: &B) -> (u64, u64, usize) {
         match self {
-            Self::Dense(mlp) => (mlp.bytes(b), 0),
+            Self::Dense(mlp) => (mlp.bytes(b), 0, 0),
             Self::Routed { router, experts, shared } => {
                 let always = b.weight_bytes(&router.weight) as u64 + shared.as_ref().map_or(0, |s| s.bytes(b));
-                let all = b.weight_bytes(&experts.gate_up) + b.weight_bytes(&experts.down);
-                (always, all as u64 / router.spec.experts as u64)
+                (always, experts.bytes(b) / experts.held().max(1) as u64, experts.held())
             }
         }
     }

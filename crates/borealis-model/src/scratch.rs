@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::heads::AttentionSpec;
 use crate::latent::LatentScratch;
 use crate::model::Model;
+use crate::ranks::Spread;
 
 /// Buffers that a layer uses.
 pub(crate) struct LayerScratch<B: Backend> {
@@ -33,6 +34,8 @@ pub(crate) struct LayerScratch<B: Backend> {
     pub latent: Option<LatentScratch<B>>,
     /// `[rows, width]` before a norm that stands behind its part, and as many zeros.
     pub behind: Option<(B::Buffer, Vec<f32>)>,
+    /// Where other ranks' experts are; `None`: they are all here.
+    pub spread: Option<Box<Spread<B>>>,
 }
 
 impl<B: Backend> LayerScratch<B> {
@@ -60,6 +63,7 @@ impl<B: Backend> LayerScratch<B> {
             routing: b.routing(rows, top_k.max(1))?,
             latent: LatentScratch::new(b, rows, spec)?,
             behind: if norms_after { Some((buffer(width)?, vec![0.0; rows * width])) } else { None },
+            spread: None,
         })
     }
 

@@ -67,7 +67,7 @@ fn embeddings<B: Backend>(
     let mut inputs = t.embedding_size;
     for i in 0..t.layers {
         let name = aligner(prefix, i);
-        let exact = Loader { backend: b, tensors: loader.tensors, format: QuantFormat::F32 };
+        let exact = Loader { backend: b, tensors: loader.tensors, format: QuantFormat::F32, share: None };
         let weight = exact.matrix(&format!("{name}.weight"), &[width, inputs])?;
         if i > 0 {
             b.activate(Activation::Gelu, &mut x, ids * inputs)?;

@@ -283,6 +283,10 @@ impl Backend for Cpu {
         Ok((0..rows).map(row).collect())
     }
 
+    fn assign(&self, experts: &[u32], out: &mut CpuRouting) -> Result<()> {
+        out.assign(experts)
+    }
+
     fn experts(
         &self,
         x: &CpuBuffer,

@@ -27,6 +27,15 @@ impl CpuRouting {
         let capacity = rows * top_k;
         Self { rows: 0, top_k, capacity, experts: vec![0; capacity], weights: vec![0.0; capacity] }
     }
+
+    /// One expert for each row, with weight 1.
+    pub(crate) fn assign(&mut self, experts: &[u32]) -> Result<()> {
+        check::at_least("assign", "the routing", self.capacity, experts.len())?;
+        (self.rows, self.top_k) = (experts.len(), 1);
+        self.experts[..experts.len()].copy_from_slice(experts);
+        self.weights[..experts.len()].fill(1.0);
+        Ok(())
+    }
 }
 
 /// Rows of a chunk.

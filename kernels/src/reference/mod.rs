@@ -317,6 +317,11 @@ impl Backend for Reference {
         Ok(routing.0[..rows].to_vec())
     }
 
+    fn assign(&self, experts: &[u32], out: &mut ReferenceRouting) -> Result<()> {
+        out.0 = experts.iter().map(|e| vec![(*e, 1.0)]).collect();
+        Ok(())
+    }
+
     fn experts(
         &self,
         x: &Tensor,

@@ -221,6 +221,55 @@ fn route_and_experts() {
     }
 }
 
+/// What ranks rely on: each choice computed alone, weighted and summed in ascending order of the expert, is the sum of `experts` to the bit.
+#[test]
+fn choices_one_by_one_are_the_experts() {
+    let (b, mut r) = (Cpu::new(2), Random::new(14));
+    for (i, format) in FORMATS.into_iter().enumerate() {
+        let (rows, experts, inputs, inner, outputs) =
+            (r.size(1, 40), r.size(3, 9), r.size(1, 90), r.size(1, 60), r.size(1, 70));
+        let spec = RouterSpec {
+            experts,
+            null_experts: i,
+            top_k: 3,
+            scoring: Scoring::Softmax,
+            normalise: i == 0,
+            scale: 1.5,
+            selection_bias: Vec::new(),
+            groups: 1,
+            top_groups: 1,
+        };
+        let router = Host::random(&mut r, &[experts + i, inputs], borealis_kernels::QuantFormat::F32).on(&b);
+        let gate_up = Host::random(&mut r, &[experts, 2 * inner, inputs], format).on(&b);
+        let down = Host::random(&mut r, &[experts, outputs, inner], format).on(&b);
+        let (x, before) = (buffer(&b, &r.numbers(rows * inputs)), r.numbers(rows * outputs));
+        let mut routing = b.routing(rows, 3).unwrap();
+        b.route(&x, rows, &router, &spec, &mut routing).unwrap();
+        let mut together = buffer(&b, &before);
+        b.experts(&x, rows, &routing, &gate_up, &down, &mut together).unwrap();
+
+        let mut sums = vec![0.0; rows * outputs];
+        for (row, mut chosen) in b.read_routing(&routing, rows).unwrap().into_iter().enumerate() {
+            chosen.retain(|(e, _)| (*e as usize) < experts);
+            chosen.sort_by_key(|(e, _)| *e);
+            for (expert, weight) in chosen {
+                let (mut alone, mut one) = (b.alloc(inputs).unwrap(), b.alloc(outputs).unwrap());
+                b.gather(&x, &[row as u32], inputs, &mut alone).unwrap();
+                let mut assigned = b.routing(1, 1).unwrap();
+                b.assign(&[expert], &mut assigned).unwrap();
+                assert_eq!(b.read_routing(&assigned, 1).unwrap(), [[(expert, 1.0)]]);
+                b.experts(&alone, 1, &assigned, &gate_up, &down, &mut one).unwrap();
+                let sum = &mut sums[row * outputs..][..outputs];
+                sum.iter_mut().zip(read(&b, &one, outputs)).for_each(|(s, v)| *s += weight * v);
+            }
+        }
+        let mut apart = buffer(&b, &before);
+        b.add(&mut apart, &buffer(&b, &sums), sums.len()).unwrap();
+        assert!(read(&b, &apart, sums.len()) == read(&b, &together, sums.len()), "{} differs", format.name());
+    }
+    assert!(b.assign(&[0, 1], &mut b.routing(1, 1).unwrap()).is_err());
+}
+
 #[test]
 fn ties_go_to_the_lower_expert() {
     fn chosen<B: Backend>(b: &B, spec: &RouterSpec) -> Vec<Vec<u32>> {

@@ -40,9 +40,14 @@ pub fn row(codes: Option<usize>, position: u32, base: u32) -> Row {
 
 impl<'a> Sequence<'a> {
     pub fn new(checkpoint: &'a Checkpoint, device: &DeviceSpec, format: QuantFormat) -> Self {
-        let mut model = load(checkpoint, device, format, 2).unwrap_or_else(|e| panic!("{}: {e}", checkpoint.name()));
+        let model = load(checkpoint, device, format, 2).unwrap_or_else(|e| panic!("{}: {e}", checkpoint.name()));
+        Self::of(checkpoint, model, *device == DeviceSpec::Cpu)
+    }
+
+    /// Of a model that is loaded already; `exact`: rows have the same bits in any company.
+    pub fn of(checkpoint: &'a Checkpoint, mut model: Box<dyn Forward>, exact: bool) -> Self {
         model.allocate(SLOTS, 64).expect("a cache");
-        Self { checkpoint, model, exact: *device == DeviceSpec::Cpu, length: 0 }
+        Self { checkpoint, model, exact, length: 0 }
     }
 
     /// Begins again.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use borealis_engine::{
-    Conditioning, Engine, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, Window, render_image,
+    Conditioning, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling, Window, render_image,
     render_live, render_mp4, render_text, variant_paths,
 };
 use borealis_media::VideoSpec;
@@ -13,6 +13,7 @@ use borealis_media::VideoSpec;
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 use crate::output::{self, Kind};
+use crate::ranks::{RankArgs, Ranks};
 use crate::tell::{Subject, Teller};
 use crate::{interrupt, limits, model};
 
@@ -37,6 +38,8 @@ Examples:
     borealis generate \"@image1 before @image2\" --reference a.png --reference b.png -o both.png
   Watched while it is made:
     borealis generate \"a purple ring orbits a star\" --stream -o - | ffplay -
+  A model whose experts are spread over two processes:
+    mpirun -n 2 borealis generate \"a blue star\" --model DIR -o star.png
   For a program, one JSON event per line:
     borealis generate \"a blue star\" -o star.mp4 --json
 
@@ -61,6 +64,8 @@ pub struct Args {
     window: Window,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
     /// Tell events on standard output, one JSON object per line
     #[arg(long, help_heading = "Messages")]
     pub json: bool,
@@ -195,6 +200,15 @@ fn size(text: &str) -> std::result::Result<(u32, u32), String> {
 /// Makes the request and writes what comes back.
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
+    let mut ranks = Ranks::join(&args.ranks)?;
+    if ranks.is_member() {
+        return ranks.serve(&args.machine, 1);
+    }
+    let result = make(&args, &mut ranks, start);
+    ranks.end(result)
+}
+
+fn make(args: &Args, ranks: &mut Ranks, start: Instant) -> Result<()> {
     let path = &args.path()?;
     let kind = args.kind(path)?;
     let request = args.request(kind)?;
@@ -211,7 +225,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let threads = borealis_engine::step_threads(&checkpoint, &args.machine.engine())?;
     args.machine.tell_fallback();
-    let engine = Engine::new(checkpoint, args.machine.engine())?;
+    let engine = ranks.engine(checkpoint, args.machine.engine())?;
     let limits = args.stats.then(|| limits::measure(threads, &args.machine.device)).transpose()?;
 
     let subject = args.subject(&request, engine.info().fps, written.is_empty());
@@ -246,6 +260,9 @@ pub fn run(args: Args) -> Result<()> {
         teller.report_json(&rendered, start.elapsed())?;
     } else if !args.quiet {
         teller.report(&rendered, kind, start.elapsed(), limits.as_ref());
+        if let Some(cost) = ranks.cost().filter(|_| args.stats) {
+            eprintln!("ranks: {cost}");
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use borealis_weights::testing::CheckpointBuilder;
 use borealis_weights::{Checkpoint, FAMILIES, Target, convert, plan_conversion};
 use serde_json::{Value, json};
 
-/// A small Mixtral as it is published.
+/// Its configuration.
 fn config() -> Value {
     json!({
         "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "torch_dtype": "bfloat16", "use_cache": true,
@@ -48,6 +48,11 @@ fn names() -> Names {
         }
     }
     names
+}
+
+/// A small Mixtral as it is published.
+pub fn mixtral() -> CheckpointBuilder {
+    build(&config(), &names())
 }
 
 fn build(config: &Value, names: &[(String, Vec<usize>)]) -> CheckpointBuilder {

@@ -7,5 +7,6 @@ mod formats;
 mod goldens;
 mod metamorphic;
 mod naive;
+mod ranks;
 mod routers;
 mod support;

@@ -6,6 +6,7 @@ mod plot;
 mod table;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use borealis_engine::{Engine, OutputKind, Rendered, Request, Sampling, render_mp4};
@@ -16,6 +17,7 @@ use super::latency;
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 use crate::limits::{self, Limits, Share};
+use crate::ranks::{Cost, RankArgs, Ranks};
 use crate::{interrupt, model};
 
 pub const EXAMPLES: &str = "\
@@ -25,6 +27,7 @@ Examples:
   borealis bench --json | jq .share_of_limit
   borealis bench model --synth 40m,1b
   borealis bench latency --local --runs 10
+  borealis bench --ranks 2 --save-expert-load load.json
 
 Stages overlap: frames are decoded and encoded while later ids are generated,
 so they add up to more than the whole.";
@@ -49,6 +52,11 @@ pub struct Args {
     runs: u8,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
+    /// Write how often each expert was chosen, for --expert-load
+    #[arg(long, value_name = "FILE", help_heading = crate::args::MACHINE)]
+    save_expert_load: Option<PathBuf>,
     /// One JSON object on standard output
     #[arg(long, help_heading = "Messages")]
     json: bool,
@@ -105,6 +113,9 @@ struct Run {
     positions_per_second: f64,
     #[serde(flatten)]
     share: Share,
+    /// What the exchange between ranks cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange: Option<Cost>,
 }
 
 /// Measures and tells.
@@ -114,13 +125,25 @@ pub fn run(args: Args) -> Result<()> {
         Some(What::Latency(args)) => return latency::run(args),
         None => {}
     }
+    let mut ranks = Ranks::join(&args.ranks)?;
+    if ranks.is_member() {
+        return ranks.serve(&args.machine, usize::from(args.runs));
+    }
+    let result = measure(&args, &mut ranks);
+    ranks.end(result)
+}
+
+fn measure(args: &Args, ranks: &mut Ranks) -> Result<()> {
+    if args.save_expert_load.is_some() && !ranks.is_spread() {
+        return Err(CliError::usage("--save-expert-load needs --ranks 2 or more: one rank does not count"));
+    }
     let checkpoint = model::open(args.machine.model.as_deref())?;
     let machine =
         limits::measure(borealis_engine::step_threads(&checkpoint, &args.machine.engine())?, &args.machine.device)?;
     let mut fastest: Option<Run> = None;
     let mut name = String::new();
     for _ in 0..args.runs {
-        let run = once(&args, &machine, &mut name)?;
+        let run = once(args, ranks, &machine, &mut name)?;
         if fastest.as_ref().is_none_or(|best| run.whole_seconds < best.whole_seconds) {
             fastest = Some(run);
         }
@@ -128,6 +151,9 @@ pub fn run(args: Args) -> Result<()> {
     let fastest = fastest.ok_or_else(|| CliError::usage("--runs 0 measures nothing: use at least 1"))?;
     let report =
         Report { machine, model: name, seconds: args.seconds, variants: args.variants, fastest, runs: args.runs };
+    if let Some(path) = &args.save_expert_load {
+        ranks.save_load(path)?;
+    }
     let text = if args.json {
         let mut text = serde_json::to_string_pretty(&report).map_err(CliError::failed)?;
         text.push('\n');
@@ -139,12 +165,12 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// Loads the model anew and makes a clip into a temporary folder.
-fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
+fn once(args: &Args, ranks: &mut Ranks, machine: &Limits, name: &mut String) -> Result<Run> {
     let start = Instant::now();
     let checkpoint = model::open(args.machine.model.as_deref())?;
     *name = checkpoint.name().to_string();
     args.machine.tell_fallback();
-    let engine = Engine::new(checkpoint, args.machine.engine())?;
+    let engine = ranks.engine(checkpoint, args.machine.engine())?;
     let load_seconds = start.elapsed().as_secs_f64();
     let rendered = generate(&engine, args)?;
     let usage = &rendered.usage;
@@ -162,6 +188,7 @@ fn once(args: &Args, machine: &Limits, name: &mut String) -> Result<Run> {
         steps: usage.steps,
         positions_per_second: crate::events::rate(usage.positions, usage.generate_seconds).unwrap_or(0.0),
         share: Share::of(usage, machine),
+        exchange: ranks.cost(),
     })
 }
 
@@ -189,7 +216,7 @@ impl Report {
     fn text(&self) -> String {
         let (run, machine) = (&self.fastest, &self.machine);
         let clips = if self.variants == 1 { "clip".to_string() } else { format!("{} clips", self.variants) };
-        let rows = [
+        let mut rows = vec![
             (
                 "machine",
                 format!(
@@ -229,6 +256,9 @@ impl Report {
             ("encode", format!("{:.2} s, H.264 and AAC, beside it", run.encode_seconds)),
             ("finish", format!("{:.2} s from the last frame to the finished MP4", run.finish_seconds)),
         ];
+        if let Some(cost) = &run.exchange {
+            rows.push(("ranks", cost.to_string()));
+        }
         let gpu = machine.gpu.as_ref().map(|gpu| {
             let (copy, flops) = (gpu.copy_bytes_per_second / 1e9, gpu.flops / 1e9);
             ("gpu", format!("{}: copies {copy:.0} GB/s, products {flops:.0} GFLOP/s", gpu.name))

@@ -1,0 +1,102 @@
+//! Loading one rank's part of a model.
+
+use std::sync::Arc;
+
+use borealis_kernels::{Backend, DeviceSpec, QuantFormat};
+use borealis_weights::Checkpoint;
+
+use super::exchange::Exchange;
+use super::placement::Placement;
+use super::shard::{Held, Shard, serve};
+use super::threads::Threads;
+use super::traffic::Traffic;
+use crate::error::{ModelError, Result};
+use crate::forward::{Forward, OnDevice, Runner, default_threads, on_device};
+use crate::model::Model;
+
+/// A rank's part of a checkpoint.
+struct Part<'a> {
+    checkpoint: &'a Checkpoint,
+    format: QuantFormat,
+    placement: &'a Arc<Placement>,
+}
+
+/// The part of rank 0, and how it reaches the others.
+struct Home<'a>(Part<'a>, Box<dyn Exchange>, Arc<Traffic>);
+
+/// The part of another rank.
+struct Away<'a>(Part<'a>, usize);
+
+impl OnDevice for Home<'_> {
+    type Out = Box<dyn Forward>;
+    fn run<B: Backend>(self, backend: B) -> Result<Self::Out> {
+        let Self(Part { checkpoint, format, placement }, exchange, traffic) = self;
+        if exchange.ranks() != placement.ranks() {
+            let (have, placed) = (exchange.ranks(), placement.ranks());
+            return Err(ModelError::Ranks(format!("the placement is for {placed} ranks, there are {have}")));
+        }
+        let share = (placement.ranks() > 1).then_some((&**placement, 0));
+        let model = Arc::new(Model::load_share(checkpoint, backend, format, share)?);
+        let mut runner = Runner::new(model)?;
+        if share.is_some() {
+            runner.spread(exchange, placement.clone(), traffic)?;
+        }
+        Ok(Box::new(runner))
+    }
+}
+
+impl OnDevice for Away<'_> {
+    type Out = Box<dyn Shard>;
+    fn run<B: Backend>(self, backend: B) -> Result<Self::Out> {
+        let Self(Part { checkpoint, format, placement }, rank) = self;
+        Ok(Box::new(Held::load(checkpoint, backend, format, placement, rank)?))
+    }
+}
+
+/// Loads what rank 0 holds: everything but the experts of the other ranks, which `exchange` reaches. `threads` is for the CPU (0 = by size).
+pub fn load_home(
+    checkpoint: &Checkpoint,
+    device: &DeviceSpec,
+    format: QuantFormat,
+    threads: usize,
+    placement: &Arc<Placement>,
+    (exchange, traffic): (Box<dyn Exchange>, Arc<Traffic>),
+) -> Result<Box<dyn Forward>> {
+    on_device(checkpoint, device, threads, Home(Part { checkpoint, format, placement }, exchange, traffic))
+}
+
+/// Loads what another rank holds: its experts and nothing else.
+pub fn load_shard(
+    checkpoint: &Checkpoint,
+    device: &DeviceSpec,
+    format: QuantFormat,
+    threads: usize,
+    placement: &Arc<Placement>,
+    rank: usize,
+) -> Result<Box<dyn Shard>> {
+    on_device(checkpoint, device, threads, Away(Part { checkpoint, format, placement }, rank))
+}
+
+/// All ranks in this process, each a thread with a backend of its own; the threads (0 = by size) are shared out among them.
+pub fn load_threads(
+    checkpoint: &Checkpoint,
+    device: &DeviceSpec,
+    format: QuantFormat,
+    threads: usize,
+    placement: &Arc<Placement>,
+    traffic: Arc<Traffic>,
+) -> Result<Box<dyn Forward>> {
+    let threads = if threads == 0 { default_threads(checkpoint)? } else { threads };
+    let share = (threads / placement.ranks()).max(1);
+    let (exchange, members) = Threads::new(placement.ranks());
+    for (i, mut member) in members.into_iter().enumerate() {
+        let rank = i + 1;
+        let mut shard = load_shard(checkpoint, device, format, share, placement, rank)?;
+        // What goes wrong is told to the home by `serve`; a panic closes the channel, which the home sees.
+        std::thread::Builder::new()
+            .name(format!("borealis-rank-{rank}"))
+            .spawn(move || serve(shard.as_mut(), &mut member))
+            .map_err(|error| ModelError::Ranks(format!("cannot start the thread of rank {rank}: {error}")))?;
+    }
+    load_home(checkpoint, device, format, share, placement, (Box::new(exchange), traffic))
+}
