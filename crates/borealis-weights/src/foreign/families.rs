@@ -236,6 +236,6 @@ pub(super) fn find(root: &Node<'_>) -> Result<&'static Family> {
         return Err(node.fail(*remedy));
     }
     let names: Vec<&str> = std::iter::once("borealis").chain(known()).collect();
-    let hint = nearest(wanted, names.iter().copied()).map(|n| format!(", did you mean \"{n}\"?")).unwrap_or_default();
+    let hint = nearest(wanted, names.iter().copied()).map_or(".".into(), |n| format!(", did you mean \"{n}\"?"));
     Err(node.fail(format!("is not a known family{hint} Known are: {}", names.join(", "))))
 }
