@@ -69,9 +69,10 @@ expect bad "$(run "${mpi[@]}" -n 9 "$bin" "${both[@]}")" "9 ranks for 8 experts 
 expect bad "$(run "${mpi[@]}" -n 2 "$bin" "${both[@]}" --ranks 3)" "--ranks 3, but mpirun started 2 processes"
 [[ ! -e $scratch/x.mp4 ]] || fail "a run that failed left a file"
 
-# lose SIGNAL SECONDS RANKS WORDS: the last rank gets a signal in the middle of a run; that must be told within so many seconds, and mpirun must end.
+# lose SIGNAL SECONDS RANKS WORDS: the last rank gets a signal in the middle of a run; that must be told within so many seconds (times PATIENCE, for machines
+# with other work), and mpirun must end.
 lose() {
-    local signal=$1 seconds=$2 ranks=$3 launcher victim code=0 begin took=0
+    local signal=$1 seconds=$(($2 * ${PATIENCE:-1})) ranks=$3 launcher victim code=0 begin took=0
     shift 3
     rm -f "$scratch/said"
     "${mpi[@]}" -n "$ranks" "$bin" generate "a red ball" --seed 7 --seconds 15 --variants 4 --threads 1 --json -o "$scratch/y.mp4" >"$scratch/said" 2>&1 </dev/null &
