@@ -407,9 +407,9 @@ def deepseek_v3_fp8(out):
     record(out, "deepseek_v3_fp8", lambda: T.DeepseekV3ForCausalLM(config), language, make=in_blocks((16, 24)), edit=old, shards=3)
 
 
-@strange()
-def qwen3_moe_fp8(out):
-    config = T.Qwen3MoeConfig(
+def qwen3_moe(**more):
+    """A small Qwen3-MoE with odd sizes."""
+    return T.Qwen3MoeConfig(
         vocab_size=81,
         hidden_size=32,
         intermediate_size=44,
@@ -421,7 +421,13 @@ def qwen3_moe_fp8(out):
         num_experts=5,
         num_experts_per_tok=2,
         rope_parameters=rope(),
+        **more,
     )
+
+
+@strange()
+def qwen3_moe_fp8(out):
+    config = qwen3_moe()
     record(out, "qwen3_moe_fp8", lambda: T.Qwen3MoeForCausalLM(config), language, make=in_blocks((128, 128)))
 
 
@@ -599,21 +605,7 @@ def qwen3_window_off(out):
 
 @strange()
 def qwen3_moe_window(out):
-    config = T.Qwen3MoeConfig(
-        vocab_size=81,
-        hidden_size=32,
-        intermediate_size=44,
-        moe_intermediate_size=12,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=10,
-        num_experts=5,
-        num_experts_per_tok=2,
-        use_sliding_window=True,
-        sliding_window=4,
-        rope_parameters=rope(),
-    )
+    config = qwen3_moe(use_sliding_window=True, sliding_window=4)
     record(out, "qwen3_moe_window", lambda: T.Qwen3MoeForCausalLM(config), windowed, shards=2)
 
 

@@ -25,6 +25,15 @@ pub enum Kind {
     Text,
 }
 
+/// Prints a report to standard output: as one JSON object, or in its own words.
+pub fn print<T: serde::Serialize>(json: bool, report: &T, words: impl FnOnce(&T) -> String) -> Result<()> {
+    let text = match json {
+        true => serde_json::to_string_pretty(report).map_err(CliError::failed)? + "\n",
+        false => words(report),
+    };
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
+
 /// The kind of output that a path asks for by its ending.
 pub fn kind(path: &Path) -> Result<Kind> {
     let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();

@@ -6,10 +6,11 @@ use borealis_model::{Forward, Logits, ModelError};
 use borealis_weights::Predict;
 
 use crate::guidance::{combine, log_softmax};
-use crate::job::{Job, Sequence, What, Work};
+use crate::job::{Job, Sequence, What};
 use crate::philox::Noise;
 use crate::sampler::{Rule, Sampler};
 use crate::scheduler::Step;
+use crate::work::Work;
 
 /// One position whose ids a step decides.
 #[derive(Debug, Clone, Copy)]

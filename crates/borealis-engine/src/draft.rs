@@ -1,8 +1,9 @@
 //! Guesses for positions that no step has drawn yet: what stands at the place in the latent frame before, above, to the left, or what followed the same two ids before.
 //! A wrong guess costs a row, never an id.
 
-use crate::job::{Ahead, Job, Sequence, Work};
+use crate::job::{Ahead, Job, Sequence};
 use crate::plan::PlanRow;
+use crate::work::Work;
 
 /// Where guesses come from: the latent frame before, the row above, the left neighbour, an earlier occurrence of the last two ids.
 const SOURCES: usize = 4;

@@ -14,7 +14,6 @@ use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 use crate::costs;
 use crate::decode::{self, Line, ToDecoder};
 use crate::error::{EngineError, Result};
-use crate::job::Work;
 use crate::layout::Layout;
 use crate::memory::Memory;
 use crate::request::Request;
@@ -22,6 +21,7 @@ use crate::scheduler::{Scheduler, Step};
 use crate::stream::{EventStream, Outlet, Waker};
 use crate::submit;
 use crate::window::Window;
+use crate::work::Work;
 
 /// Where and how the engine computes.
 #[derive(Debug, Clone)]

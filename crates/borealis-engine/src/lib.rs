@@ -50,6 +50,7 @@ mod submit;
 mod tests;
 mod validate;
 mod window;
+mod work;
 
 pub use engine::{Engine, EngineConfig, EngineInfo};
 pub use error::{EngineError, ErrorKind, Result};

@@ -3,9 +3,10 @@
 use borealis_kernels::Span;
 use borealis_model::{Batch, Query, Row};
 
-use crate::job::{Ahead, Job, Sequence, What, Work};
+use crate::job::{Ahead, Job, Sequence, What};
 use crate::plan::{Input, PlanRow};
 use crate::prompt::text_row;
+use crate::work::Work;
 
 impl Job {
     /// Appends the next rows of a prompt: at least one piece, then as many as `room` allows. Returns the new end.

@@ -13,8 +13,9 @@ use crate::decode::ToDecoder;
 use crate::draft;
 use crate::error::{EngineError, Result};
 use crate::event::Stage;
-use crate::job::{Ahead, Job, Work};
+use crate::job::{Ahead, Job};
 use crate::window::Window;
+use crate::work::Work;
 
 /// Most rows of a step; the cache holds buffers for as many.
 pub(crate) const MAX_ROWS: usize = 256;

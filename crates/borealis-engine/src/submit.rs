@@ -16,7 +16,6 @@ use crate::event::{Event, Stage};
 use crate::features::FeatureWriter;
 use crate::geometry::Geometry;
 use crate::inputs::{InputReader, Inputs};
-use crate::job::{TailRow, Work};
 use crate::layout::Layout;
 use crate::open;
 use crate::plan::{Plan, PlanSpec};
@@ -26,6 +25,7 @@ use crate::sampler::Rule;
 use crate::stream::{Outlet, ROOM};
 use crate::validate::{self, Checked};
 use crate::window::Window;
+use crate::work::{TailRow, Work};
 
 /// Bytes of a decoder's buffers for each cell of its grid, about.
 const DECODER_BYTES: u64 = 64 << 10;

@@ -1,7 +1,6 @@
 //! `borealis inspect`: what a model is and what it takes.
 
 use std::fmt::Write as _;
-use std::io::Write;
 
 use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, HostType, QuantFormat, Reference};
 use borealis_model::{Summary, weight_bytes};
@@ -10,7 +9,7 @@ use serde::Serialize;
 
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
-use crate::model;
+use crate::{model, output};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -104,14 +103,7 @@ struct Mode {
 pub fn run(args: Args) -> Result<()> {
     let checkpoint = model::open(args.machine.model.as_deref())?;
     let report = Report::new(&checkpoint, &args.machine)?;
-    let text = if args.json {
-        let mut text = serde_json::to_string_pretty(&report).map_err(CliError::failed)?;
-        text.push('\n');
-        text
-    } else {
-        report.text()
-    };
-    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+    output::print(args.json, &report, Report::text)
 }
 
 impl Report {

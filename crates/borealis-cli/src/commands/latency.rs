@@ -1,6 +1,5 @@
 //! `borealis bench latency`: how long a user waits for a clip, as articles about such services measure it: submit, ask every second, count until it is done.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use borealis_server::ServerConfig;
@@ -12,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::serve;
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
-use crate::interrupt;
+use crate::{interrupt, output};
 
 /// Time between two questions.
 const POLL: Duration = Duration::from_secs(1);
@@ -92,12 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     } else {
         runtime.block_on(remote(args))?
     };
-    let mut text = match args.json {
-        true => serde_json::to_string_pretty(&report).map_err(CliError::failed)?,
-        false => report.text(),
-    };
-    text.push('\n');
-    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+    output::print(args.json, &report, |report| report.text() + "\n")
 }
 
 /// Against a server that is there.

@@ -19,7 +19,6 @@ use crate::engine::{Command, Core};
 use crate::error::{EngineError, Result};
 use crate::event::{Event, Stage};
 use crate::inputs::limits;
-use crate::job::{Open, TailRow, Work};
 use crate::layout::Layout;
 use crate::plan::{Plan, PlanSpec};
 use crate::prompt::PromptRows;
@@ -27,6 +26,7 @@ use crate::request::{Conditioning, Media, OutputKind, Request};
 use crate::sampler::Rule;
 use crate::stream::{Outlet, ROOM};
 use crate::validate;
+use crate::work::{Open, TailRow, Work};
 
 /// Most places along a side of a picture that is drawn.
 const MAX_SIDE: usize = 512;

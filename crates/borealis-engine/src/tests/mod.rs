@@ -1,5 +1,6 @@
 //! Tests of the engine's parts together.
 
+mod bench;
 mod features;
 mod golden;
 mod mock;

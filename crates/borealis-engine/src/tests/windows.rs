@@ -3,7 +3,7 @@
 use borealis_weights::{PlanKind, testing::tiny_config};
 use proptest::prelude::*;
 
-use super::schedule::{Bench, Case, PLAIN, alone, cases, manifest, work};
+use super::bench::{Bench, Case, PLAIN, alone, cases, manifest, work};
 use crate::decode::NamedIds;
 use crate::stream::EventStream;
 

@@ -5,7 +5,6 @@ mod model_bench;
 mod plot;
 mod table;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 use crate::limits::{self, Limits, Share};
 use crate::ranks::{Cost, RankArgs, Ranks};
-use crate::{interrupt, model};
+use crate::{interrupt, model, output};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -154,14 +153,7 @@ fn measure(args: &Args, ranks: &mut Ranks) -> Result<()> {
     if let Some(path) = &args.save_expert_load {
         ranks.save_load(path)?;
     }
-    let text = if args.json {
-        let mut text = serde_json::to_string_pretty(&report).map_err(CliError::failed)?;
-        text.push('\n');
-        text
-    } else {
-        report.text()
-    };
-    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+    output::print(args.json, &report, Report::text)
 }
 
 /// Loads the model anew and makes a clip into a temporary folder.
