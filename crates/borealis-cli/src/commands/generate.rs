@@ -1,4 +1,4 @@
-//! `borealis generate`: arguments to a [`Request`], its events to files.
+//! `borealis generate`: arguments to a [`borealis_engine::Request`], its events to files.
 
 mod request;
 
