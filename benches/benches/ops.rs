@@ -4,8 +4,8 @@
 //! weights (few rows: memory is the limit) or multiply-adds (many rows: arithmetic is). `borealis bench` prints the limits of the machine.
 
 use borealis_kernels::{
-    Activation, Backend, Canvas, Cpu, HostTensor, HostType, Patches, QuantFormat, Reference, RouterSpec, Scoring, Span,
-    Target,
+    Activation, Backend, Canvas, Cpu, HostTensor, HostType, KvFormat, Patches, QuantFormat, Reference, RouterSpec,
+    Scoring, Span, Target,
 };
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -98,7 +98,7 @@ fn experts<B: Backend>(c: &mut Criterion, name: &str, b: &B, formats: &[QuantFor
 fn attention<B: Backend>(c: &mut Criterion, name: &str, b: &B) {
     let mut g = group(c, "attention");
     for (heads, kv_heads, dim, slots, rows) in [(6, 2, 32, 84, 42), (16, 4, 128, 4096, 1), (16, 4, 128, 4096, 8)] {
-        let mut kv = b.kv(slots, kv_heads, dim).unwrap();
+        let mut kv = b.kv(slots, kv_heads, dim, KvFormat::F32).unwrap();
         let k = buffer(b, slots * kv_heads * dim);
         b.store_kv(&mut kv, &k, &k, &(0..slots as u32).collect::<Vec<_>>()).unwrap();
         let (q, mut out) = (buffer(b, rows * heads * dim), b.alloc(rows * heads * dim).unwrap());

@@ -4,7 +4,9 @@
 
 use std::time::Instant;
 
-use borealis_kernels::{Backend, Cuda, HostTensor, HostType, KernelError, QuantFormat, RouterSpec, Scoring, Span};
+use borealis_kernels::{
+    Backend, Cuda, HostTensor, HostType, KernelError, KvFormat, QuantFormat, RouterSpec, Scoring, Span,
+};
 
 type Result<T> = std::result::Result<T, KernelError>;
 
@@ -157,7 +159,7 @@ impl Bench {
     fn attention(&self) -> Result<()> {
         let (heads, kv_heads, dim) = (32, 4, 128);
         for &context in self.sizes.contexts {
-            let kv = self.gpu.kv(context as usize, kv_heads, dim)?;
+            let kv = self.gpu.kv(context as usize, kv_heads, dim, KvFormat::F32)?;
             for &rows in self.sizes.rows.iter().filter(|r| **r <= 64) {
                 let (q, mut out) = (self.buffer(rows * heads * dim)?, self.gpu.alloc(rows * heads * dim)?);
                 let spans = vec![Span { prefix: (0, context), recent: (0, 0) }; rows];

@@ -1,6 +1,6 @@
 //! The seam between the model and a device: one trait, one buffer type per device.
 
-use crate::{HostTensor, KernelError, QuantFormat};
+use crate::{HostTensor, KernelError, KvFormat, QuantFormat};
 
 /// Result of a kernel.
 pub type Result<T> = std::result::Result<T, KernelError>;
@@ -152,7 +152,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     type Buffer: Send + Sync;
     /// A matrix `[out, in]`, or a stack of them `[E, out, in]`, in some [`QuantFormat`].
     type Weight: Send + Sync;
-    /// Keys and values of one layer: `[slots, kv_heads, head_dim]` each.
+    /// Keys and values of one layer: `[slots, kv_heads, head_dim]` each, in some [`KvFormat`].
     type Kv: Send + Sync;
     /// Chosen experts and their weights for some rows; never seen by the host.
     type Routing: Send + Sync;
@@ -177,8 +177,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn weight(&self, tensor: &HostTensor<'_>, format: QuantFormat) -> Result<Self::Weight>;
     /// Bytes that the device holds for a weight.
     fn weight_bytes(&self, w: &Self::Weight) -> usize;
-    /// A KV slab of one layer.
-    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize) -> Result<Self::Kv>;
+    /// A KV slab of one layer that keeps its numbers in `format`; all zeros. [`KernelError::KvFormat`] for a format that the backend does not have.
+    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize, format: KvFormat) -> Result<Self::Kv>;
     /// An empty routing for up to `rows` rows.
     fn routing(&self, rows: usize, top_k: usize) -> Result<Self::Routing>;
 
@@ -258,7 +258,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         heads: usize,
         x: &mut Self::Buffer,
     ) -> Result<()>;
-    /// Writes row r of `k` and `v` (`[rows, kv_heads, head_dim]`) to slot `slots[r]`.
+    /// Writes row r of `k` and `v` (`[rows, kv_heads, head_dim]`) to slot `slots[r]`, rounded as the slab's [`KvFormat`] says.
     fn store_kv(&self, kv: &mut Self::Kv, k: &Self::Buffer, v: &Self::Buffer, slots: &[u32]) -> Result<()>;
     /// Copies slots `from..from + len` to `to..` (prompts shared or moved).
     fn copy_kv(&self, kv: &mut Self::Kv, from: u32, to: u32, len: u32) -> Result<()>;

@@ -15,6 +15,7 @@ mod cuda;
 mod device;
 mod error;
 mod host;
+mod kv;
 pub mod limits;
 #[cfg(unix)]
 pub mod mpi;
@@ -32,5 +33,6 @@ pub use cuda::{Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight};
 pub use device::{Device, DeviceSpec};
 pub use error::KernelError;
 pub use host::{HostTensor, HostType, QuantFormat};
+pub use kv::KvFormat;
 pub use quant::{GROUP, quantise};
 pub use reference::{Reference, ReferenceKv, ReferenceRouting, ReferenceWeight};

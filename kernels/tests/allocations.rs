@@ -5,8 +5,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use borealis_kernels::{
-    Activation, Backend, Canvas, Cpu, HostTensor, HostType, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec,
-    Scoring, Span, Target,
+    Activation, Backend, Canvas, Cpu, HostTensor, HostType, KvFormat, Patches, QuantFormat, RopeSpec, Rotation,
+    RouterSpec, Scoring, Span, Target,
 };
 
 thread_local!(static COUNT: Cell<usize> = const { Cell::new(0) });
@@ -61,7 +61,7 @@ fn a_step_allocates_nothing() {
     let (mut x, mut normed, mut q, norm) =
         (new(rows * hidden), new(rows * hidden), new(rows * heads * dim), new(hidden));
     let (mut angles, mut attended, mut pixels) = (new(rows * dim), new(rows * heads * dim), new(5000));
-    let mut kv = b.kv(100, 1, dim).unwrap();
+    let mut kv = b.kv(100, 1, dim, KvFormat::F32).unwrap();
     let mut routing = b.routing(rows, 2).unwrap();
     let ids: Vec<u32> = (0..18).collect();
     let (positions, slots): (Vec<[f32; 3]>, Vec<u32>) = ((0..9).map(|i| [i as f32; 3]).collect(), (3..12).collect());

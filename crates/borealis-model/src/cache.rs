@@ -1,6 +1,6 @@
 //! The KV cache: one slab per layer for all sequences, and who owns which slots of it.
 
-use borealis_kernels::Backend;
+use borealis_kernels::{Backend, KvFormat};
 
 use crate::ModelConfig;
 use crate::error::{ModelError, Result};
@@ -35,7 +35,7 @@ impl<B: Backend> KvCache<B> {
     pub fn new(model: &Model<B>, slots: usize, max_rows: usize) -> Result<Self> {
         let (heads, dim) = model.config().attention().cached();
         let layers = (0..model.config().num_hidden_layers)
-            .map(|_| Ok(model.backend().kv(slots.max(1), heads, dim)?))
+            .map(|_| Ok(model.backend().kv(slots.max(1), heads, dim, KvFormat::F32)?))
             .collect::<Result<_>>()?;
         Ok(Self { layers, scratch: Scratch::new(model, max_rows.max(1))?, allocator: SlotAllocator::new(slots) })
     }

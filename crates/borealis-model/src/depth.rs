@@ -3,7 +3,7 @@
 //! Its sequence is one slot of one queried row: input j is the slot's vector plus, from j = 1 on, the embedding of code j-1; output j gives the logits of code j.
 //! All slots of all queries of a step go side by side, each in its own stretch of a small KV slab.
 
-use borealis_kernels::{Backend, RopeSpec, Span};
+use borealis_kernels::{Backend, KvFormat, RopeSpec, Span};
 use borealis_weights::Predict;
 
 use crate::attention::Step;
@@ -60,7 +60,11 @@ impl<B: Backend> DepthScratch<B> {
         Ok(Some(Self {
             vectors: b.alloc(rows * c.embedding_size)?,
             hidden: b.alloc(rows * c.embedding_size)?,
-            kv: depth.layers.iter().map(|_| Ok(b.kv(rows * codes, d.heads.kv, d.heads.dim)?)).collect::<Result<_>>()?,
+            kv: depth
+                .layers
+                .iter()
+                .map(|_| Ok(b.kv(rows * codes, d.heads.kv, d.heads.dim, KvFormat::F32)?))
+                .collect::<Result<_>>()?,
             layer: LayerScratch::new(
                 b,
                 rows,

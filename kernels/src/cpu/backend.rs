@@ -5,7 +5,8 @@ use super::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
 use super::{attention, experts, heads, image, matmul, paint, route, rowwise, with};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, KernelError, KvFormat, Patches, QuantFormat, RopeSpec,
+    RouterSpec, Span, Target, check,
 };
 
 impl Backend for Cpu {
@@ -51,7 +52,10 @@ impl Backend for Cpu {
         w.bytes()
     }
 
-    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize) -> Result<CpuKv> {
+    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize, format: KvFormat) -> Result<CpuKv> {
+        if format != KvFormat::F32 {
+            return Err(KernelError::KvFormat { format: format.name(), backend: self.name() });
+        }
         if head_dim == 0 {
             return Err(check::shape("kv", "head_dim is 0"));
         }

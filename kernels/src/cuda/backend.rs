@@ -4,8 +4,8 @@ use super::matmul::{Layout, Product};
 use super::{Argument, Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight, args, by_format, bytes, bytes_mut, room};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, Rotation, RouterSpec, Span,
-    Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, KernelError, KvFormat, Patches, QuantFormat, RopeSpec, Rotation,
+    RouterSpec, Span, Target, check,
 };
 
 /// Vectors shorter than this are normalised by a warp, longer ones by a block.
@@ -68,7 +68,10 @@ impl Backend for Cuda {
         w.bytes()
     }
 
-    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize) -> Result<CudaKv> {
+    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize, format: KvFormat) -> Result<CudaKv> {
+        if format != KvFormat::F32 {
+            return Err(KernelError::KvFormat { format: format.name(), backend: self.name() });
+        }
         self.new_kv(slots, kv_heads, head_dim)
     }
 

@@ -14,7 +14,8 @@ use candle_core::{DType, Device, Tensor};
 use self::tensors::{put, view};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, Patches, QuantFormat, RopeSpec, RouterSpec, Span, Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, KvFormat, Patches, QuantFormat, RopeSpec, RouterSpec, Span,
+    Target, check,
 };
 
 /// Plain candle tensors on one candle device.
@@ -27,11 +28,12 @@ pub struct Reference {
 #[derive(Debug)]
 pub struct ReferenceWeight(Tensor);
 
-/// Keys and values of one layer: `[slots, kv_heads, head_dim]` each.
+/// Keys and values of one layer: `[slots, kv_heads, head_dim]` each, in f32 after the rounding that the format costs.
 #[derive(Debug)]
 pub struct ReferenceKv {
     k: Tensor,
     v: Tensor,
+    format: KvFormat,
 }
 
 /// For each row its chosen experts and their weights, in descending order of selection score.
@@ -90,9 +92,9 @@ impl Backend for Reference {
         w.0.elem_count() * 4
     }
 
-    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize) -> Result<ReferenceKv> {
+    fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize, format: KvFormat) -> Result<ReferenceKv> {
         let zeros = || Tensor::zeros((slots, kv_heads, head_dim), DType::F32, &self.device);
-        Ok(ReferenceKv { k: zeros()?, v: zeros()? })
+        Ok(ReferenceKv { k: zeros()?, v: zeros()?, format })
     }
 
     fn routing(&self, _rows: usize, _top_k: usize) -> Result<ReferenceRouting> {
@@ -255,8 +257,8 @@ impl Backend for Reference {
     fn store_kv(&self, kv: &mut ReferenceKv, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
         let (n, heads, dim) = kv.k.dims3()?;
         check::slots("store_kv", slots, n)?;
-        let k = view("store_kv", k, 0, &[slots.len(), heads, dim])?;
-        let v = view("store_kv", v, 0, &[slots.len(), heads, dim])?;
+        let k = ops::kept(&view("store_kv", k, 0, &[slots.len(), heads, dim])?, kv.format)?;
+        let v = ops::kept(&view("store_kv", v, 0, &[slots.len(), heads, dim])?, kv.format)?;
         for (r, &slot) in slots.iter().enumerate() {
             kv.k.slice_set(&k.narrow(0, r, 1)?.force_contiguous()?, 0, slot as usize)?;
             kv.v.slice_set(&v.narrow(0, r, 1)?.force_contiguous()?, 0, slot as usize)?;

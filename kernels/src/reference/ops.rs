@@ -1,9 +1,9 @@
 //! Attention, rotation and SwiGLU in plain tensors.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, DType, Tensor};
 
 use crate::backend::Result;
-use crate::{Rotation, Span};
+use crate::{KvFormat, Rotation, Span};
 
 /// `[rows, 2 inner]` -> `[rows, inner]`: silu of the first half times the second half.
 pub(super) fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
@@ -34,6 +34,22 @@ pub(super) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -
     let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
     let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(eps))?.sqrt()?;
     Ok(centred.broadcast_div(&deviation)?.broadcast_mul(weight)?.broadcast_add(bias)?)
+}
+
+/// Keys or values `[rows, heads, D]` after they were kept in `format`: what [`KvFormat`] says, in f32.
+pub(super) fn kept(x: &Tensor, format: KvFormat) -> Result<Tensor> {
+    Ok(match format {
+        KvFormat::F32 => x.clone(),
+        KvFormat::Bf16 => x.to_dtype(DType::BF16)?.to_dtype(DType::F32)?,
+        KvFormat::Int8 if x.elem_count() == 0 => x.clone(),
+        KvFormat::Int8 => {
+            // Adding and taking away 1.5 * 2^23 leaves the nearest whole number, ties to even.
+            const MAGIC: f64 = 12_582_912.0;
+            let scale = (x.abs()?.max_keepdim(D::Minus1)? / 127.0)?.maximum(f64::from(f32::MIN_POSITIVE))?;
+            let codes = ((x.broadcast_div(&scale)? + MAGIC)? - MAGIC)?;
+            codes.broadcast_mul(&scale)?
+        }
+    })
 }
 
 /// One query row `[kv_heads, group, D]` over the slots of `span`. Returns `[kv_heads, group, D]`.

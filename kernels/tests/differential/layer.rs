@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use borealis_kernels::{Backend, Cpu, Instructions, KernelError, Reference, RouterSpec, Scoring, Span};
+use borealis_kernels::{Backend, Cpu, Instructions, KernelError, KvFormat, Reference, RouterSpec, Scoring, Span};
 
 use crate::rows::cut;
 use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, nmse, read};
@@ -24,7 +24,7 @@ struct Attention {
 impl Case for Attention {
     fn run<B: Backend>(&self, b: &B) -> Vec<f32> {
         let slots = self.slots as u32 + self.moved;
-        let mut kv = b.kv(slots as usize, self.kv_heads, self.dim).unwrap();
+        let mut kv = b.kv(slots as usize, self.kv_heads, self.dim, KvFormat::F32).unwrap();
         let (k, v, q) = (buffer(b, &self.k), buffer(b, &self.v), buffer(b, &self.q));
         let order: Vec<u32> = (0..self.slots as u32).collect();
         b.store_kv(&mut kv, &k, &v, &order).unwrap();
@@ -87,7 +87,7 @@ fn attention() {
 #[test]
 fn attention_refuses_what_it_cannot_do() {
     fn tries<B: Backend>(b: &B) {
-        let kv = b.kv(8, 2, 4).unwrap();
+        let kv = b.kv(8, 2, 4, KvFormat::F32).unwrap();
         let (q, mut out) = (b.alloc(16).unwrap(), b.alloc(16).unwrap());
         let mut attend = |heads, prefix, recent| b.attention(&q, heads, &kv, &[Span { prefix, recent }], 1.0, &mut out);
         assert!(attend(4, (0, 8), (8, 8)).is_ok());
@@ -299,4 +299,43 @@ fn ties_go_to_the_lower_expert() {
         assert_eq!(chosen(&Cpu::with_instructions(1, Instructions::Scalar), &spec), want);
         gpu().iter().for_each(|gpu| assert_eq!(chosen(gpu, &spec), want));
     }
+}
+
+/// What the specification keeps: values read back through an attention that sees one slot are what was stored, rounded as the format says.
+#[test]
+fn keys_and_values_are_kept_as_the_format_says() {
+    let (b, mut r) = (Reference::new(), Random::new(15));
+    for format in KvFormat::ALL {
+        let kept = |x: &[f32]| {
+            let (mut kv, x) = (b.kv(1, 1, x.len(), format).unwrap(), buffer(&b, x));
+            b.store_kv(&mut kv, &x, &x, &[0]).unwrap();
+            let mut out = buffer(&b, &[7.0; 70]);
+            let seen = Span { prefix: (0, 1), recent: (1, 1) };
+            b.attention(&x, 1, &kv, &[seen], 1.0, &mut out).unwrap();
+            out
+        };
+        let x = r.numbers(70);
+        let most = x.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let found = read(&b, &kept(&x), 70);
+        for (have, x) in found.iter().zip(&x) {
+            let error = match format {
+                KvFormat::F32 => 0.0,
+                KvFormat::Bf16 => x.abs() / 256.0,
+                KvFormat::Int8 => most / 254.0 * 1.00001,
+            };
+            assert!((have - x).abs() <= error, "{x} is kept as {have} in {}", format.name());
+        }
+        // Whole numbers up to 127 are exact, halves go to the even neighbour, and nothing is nothing.
+        let mut whole: Vec<f32> = (0..70).map(|i| (3 * i - 80) as f32).collect();
+        assert_eq!(read(&b, &kept(&whole), 70), whole);
+        whole[1] = 2.5;
+        whole[2] = 127.0;
+        let halves = if format == KvFormat::Int8 { 2.0 } else { 2.5 };
+        assert_eq!(read(&b, &kept(&whole), 2)[1], halves);
+        assert_eq!(read(&b, &kept(&[0.0; 70]), 70), [0.0; 70]);
+        whole[5] = f32::NAN;
+        assert!(read(&b, &kept(&whole), 70)[5].is_nan(), "{}", format.name());
+        assert_eq!(format.name().parse(), Ok(format));
+    }
+    assert!("int3".parse::<KvFormat>().unwrap_err().contains("use f32, bf16 or int8"));
 }

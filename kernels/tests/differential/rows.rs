@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use borealis_kernels::{
-    Activation, Backend, Cpu, HostTensor, HostType, KernelError, QuantFormat, Reference, RopeSpec, Rotation,
+    Activation, Backend, Cpu, HostTensor, HostType, KernelError, KvFormat, QuantFormat, Reference, RopeSpec, Rotation,
 };
 
 use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, read};
@@ -275,7 +275,7 @@ fn nothing_to_do() {
         b.rope_angles(&spec, &[], &mut angles).unwrap();
         b.rope(&spec, &angles, 0, 2, &mut out).unwrap();
         b.gather(&x, &[], 4, &mut out).unwrap();
-        let mut kv = b.kv(4, 1, 2).unwrap();
+        let mut kv = b.kv(4, 1, 2, KvFormat::F32).unwrap();
         b.store_kv(&mut kv, &x, &x, &[]).unwrap();
         b.copy_kv(&mut kv, 1, 2, 0).unwrap();
         b.attention(&x, 2, &kv, &[], 1.0, &mut out).unwrap();
