@@ -29,20 +29,41 @@ Box = tuple[int, int, int, int]
 
 
 class Crops(IterableDataset):
-    """Batches (input [B, 9, 3, 100, 160], target, target density, target box in patches)."""
+    """Batches (input, target, target density, target box in patches): the input is frames [B, 9, 3, 100, 160], or, with the
+    probability `share`, digits [B, 3, 5, 8, 9] that the transformer drew (`make_rollouts.py`)."""
 
-    def __init__(self, batch: int, seed: int, aligned: float) -> None:
+    def __init__(self, batch: int, seed: int, aligned: float, rollouts: Path | None = None, share: float = 0.5) -> None:
         self.batch, self.seed, self.aligned = batch, seed, aligned
+        self.rollouts, self.share = rollouts, share if rollouts else 0.0
 
     def __iter__(self):
         torch.set_num_threads(1)
         r = random.Random(self.seed)
+        shards = sorted(self.rollouts.glob("*.pt")) if self.rollouts else []
+        drawn = [clip for shard in shards for clip in torch.load(shard, weights_only=False)]
         while True:
             density = r.choice((1, 1, 1, 2, 4))
             bw, bh = PATCHES_W // density, PATCHES_H // density
             box = (r.randrange(PATCHES_W - bw + 1), r.randrange(PATCHES_H - bh + 1), bw, bh)
-            pairs = [self.pair(r, density, box) for _ in range(self.batch)]
-            yield torch.stack([p[0] for p in pairs]).half(), torch.stack([p[1] for p in pairs]).half(), density, box
+            if r.random() < self.share:
+                pairs = [self.drawn(r, *r.choice(drawn), density, box) for _ in range(self.batch)]
+            else:
+                pairs = [self.pair(r, density, box) for _ in range(self.batch)]
+            yield torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs]).half(), density, box
+
+    def drawn(self, r: random.Random, scene: Scene, aspect: str, digits: Tensor, density: int, box: Box) -> tuple[Tensor, Tensor]:
+        """Digits [3, 5, 8, 9] of three latent frames around an object, and the frames that they should show."""
+        start = r.randrange(len(digits) - 2)
+        frames = vt.VideoTokenizerConfig.stride * start + np.arange(FRAMES)
+        unit = vt.PATCH / LINES_PER_UNIT
+        bx, by, bw, bh = box
+        cells = 1 / (4 * unit)
+        at = track(r.choice(scene.things), frames, *canvas_units(aspect))
+        k = r.randrange(FRAMES)
+        near = [float(v[k]) + r.uniform(-1, 1) * float(at.radius[k]) - (b + s / 2) * unit for v, b, s in ((at.x, bx, bw), (at.y, by, bh))]
+        x, y = (min(max(round(v * cells), 0), n - m) for v, n, m in zip(near, (digits.shape[2], digits.shape[1]), (8, 5)))
+        window = (x / cells + bx * unit, y / cells + by * unit, bw * vt.PATCH * density, bh * vt.PATCH * density)
+        return digits[start : start + 3, y : y + 5, x : x + 8], render(scene, frames, aspect, LINES_PER_UNIT * density, window)
 
     def pair(self, r: random.Random, density: int, box: Box) -> tuple[Tensor, Tensor]:
         aspect = r.choice(("16:9", "16:9", "16:9", *CANVAS))
@@ -66,9 +87,9 @@ class Crops(IterableDataset):
             x0, y0 = round(x0 * 9) / 9, round(y0 * 9) / 9
         source = render(scene, frames, aspect, LINES_PER_UNIT, (x0, y0, CROP_W, CROP_H))
         if density == 1:
-            return source, source
+            return source.half(), source
         window = (x0 + bx * unit, y0 + by * unit, bw * vt.PATCH * density, bh * vt.PATCH * density)
-        return source, render(scene, frames, aspect, LINES_PER_UNIT * density, window)
+        return source.half(), render(scene, frames, aspect, LINES_PER_UNIT * density, window)
 
 
 def optimisers(model: vt.VideoTokenizer, lr: float, muon_lr: float, decoder_only: bool):
@@ -98,6 +119,7 @@ def main() -> None:
     a.add_argument("--init", type=Path, help="tokenizer to start from: a trainer's file or a checkpoint folder")
     a.add_argument("--study", type=Path, help="the study's tokenizer (stride 8) to start from")
     a.add_argument("--decoder-only", action="store_true")
+    a.add_argument("--rollouts", type=Path, help="folder of make_rollouts.py: half of the batches are what the transformer draws (with --decoder-only)")
     a.add_argument("--edges", type=float, default=0.0, help="weight of the loss on differences of neighbouring pixels")
     a.add_argument("--outlines", action="store_true", help="more weight on pixels near outlines")
     a.add_argument("--noise", type=float, default=0.03, help="share of the digits that are off by one while training")
@@ -126,7 +148,9 @@ def main() -> None:
         step, spent, average = saved["step"], saved["spent"], saved["average"]
     print(f"parameters {sum(p.numel() for p in model.parameters())}", flush=True)
     data = iter(
-        DataLoader(Crops(o.batch, o.seed * 1000003 + step, 1.0 if o.decoder_only else 0.5), batch_size=None, num_workers=1, prefetch_factor=4)
+        DataLoader(
+            Crops(o.batch, o.seed * 1000003 + step, 1.0 if o.decoder_only else 0.5, o.rollouts), batch_size=None, num_workers=1, prefetch_factor=4
+        )
     )
     start, scores = time.time(), []
 
@@ -144,11 +168,17 @@ def main() -> None:
         source, target, density, box = next(data)
         source, target = source.float().to(o.device), target.float().to(o.device)
         density, box = int(density), tuple(int(v) for v in box)
-        with torch.set_grad_enabled(not o.decoder_only):
-            z, n = model.encode_z(source)
-        q = model.quantise(z, o.noise)[0]
+        drawn = source.shape[-1] == model.config.digits
+        if drawn:
+            q, n = source.flatten(0, 1).permute(0, 3, 1, 2), source.shape[1]
+            z = torch.zeros(2)
+        else:
+            with torch.set_grad_enabled(not o.decoder_only):
+                z, n = model.encode_z(source)
+            q = model.quantise(z, o.noise)[0]
         planes = model.trunk(q, n)
-        pick = torch.stack([b * FRAMES + torch.randperm(FRAMES)[:5] for b in range(len(source))]).flatten()
+        first = int(drawn)  # what stood before the first latent frame is not there
+        pick = torch.stack([b * FRAMES + first + torch.randperm(FRAMES - first)[:5] for b in range(len(source))]).flatten()
         skip = model.config.stride - 1  # copies of the image that are not shown
         group = pick + (pick // FRAMES + 1) * skip
         wanted = target.flatten(0, 1)[pick]
@@ -173,9 +203,9 @@ def main() -> None:
                 else:
                     for k, v in live.items():
                         average[k].lerp_(v, 0.005)
-        scores.append((density, -10 * math.log10(mse.item() + 1e-9)))
+        scores.append((-density if drawn else density, -10 * math.log10(mse.item() + 1e-9)))
         if step % 50 == 0:
-            psnr = {d: round(float(np.mean([p for s, p in scores if s == d] or [0])), 2) for d in (1, 2, 4)}
+            psnr = {d: round(float(np.mean([p for s, p in scores if s == d] or [0])), 2) for d in (1, 2, 4, -1, -2, -4)}
             minutes = (spent + time.time() - start) / 60
             print(f"{step} {minutes:.1f}min cpu {time.process_time():.0f}s loss {loss.item():.4f} z {z.std().item():.2f} psnr {psnr}", flush=True)
             scores = []
