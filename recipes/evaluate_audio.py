@@ -53,7 +53,12 @@ def note_errors(samples: np.ndarray) -> list[float]:
 
 def summary(errors: list[float], limit: float) -> dict:
     size = np.abs(np.array(errors))
-    return {"n": len(errors), "median": round(float(np.median(size)), 2), "p90": round(float(np.percentile(size, 90)), 2), f"within_{limit:g}": round(float((size <= limit).mean()), 4)}
+    return {
+        "n": len(errors),
+        "median": round(float(np.median(size)), 2),
+        "p90": round(float(np.percentile(size, 90)), 2),
+        f"within_{limit:g}": round(float((size <= limit).mean()), 4),
+    }
 
 
 def main() -> None:

@@ -69,7 +69,8 @@ def encodec(out, name, samples, **kw):
         latents = model.encoder(part)
         BOOKS["quantizer."] = float(latents.std())
         rates = config.target_bandwidths
-        encode = lambda m, dtype: [m.encode(wave.to(dtype), bandwidth=b).audio_codes for b in rates]
+        def encode(m, dtype):
+            return [m.encode(wave.to(dtype), bandwidth=b).audio_codes for b in rates]
         t = {"audio": wave, "encoder_out": latents}
         codes = encode(model, torch.float32)
         for rate, c in zip(rates, codes):
@@ -119,7 +120,8 @@ def mimi(out, name, frames, **kw):
             part = getattr(model.quantizer, f"{kind}_residual_vector_quantizer")
             projected = latents if part.input_proj is None else part.input_proj(latents)
             BOOKS[f"quantizer.{kind}_residual_vector_quantizer."] = 1.5 * float(projected.std())
-        encode = lambda m, dtype: [m.encode(wave.to(dtype), num_quantizers=n).audio_codes for n in (few, config.num_quantizers)]
+        def encode(m, dtype):
+            return [m.encode(wave.to(dtype), num_quantizers=n).audio_codes for n in (few, config.num_quantizers)]
         codes = encode(model, torch.float32)
         t = {"audio": wave, "latents": latents, "codes": codes[1], f"codes_q{few}": codes[0]}
         t["decoded"] = model.decode(codes[1]).audio_values
@@ -156,7 +158,8 @@ def dac_odd(out):
 
     def run(model, seed):
         wave = sound(seed, 1, 24 * 11 + 5, config.sampling_rate)
-        encode = lambda m, dtype: [m.encode(wave.to(dtype), n_quantizers=n).audio_codes for n in (2, 3)]
+        def encode(m, dtype):
+            return [m.encode(wave.to(dtype), n_quantizers=n).audio_codes for n in (2, 3)]
         codes = encode(model, torch.float32)
         t = {"audio": wave, "codes": codes[1], "codes_q2": codes[0], "latents": model.encoder(wave)}
         t["decoded"] = model.decode(audio_codes=codes[1]).audio_values
@@ -175,7 +178,8 @@ def sampling(out):
     logits, seen = torch.randn(3, 53, generator=g) * 3, torch.randint(0, 53, (3, 9), generator=g)
     logits[1, [3, 40]] = logits[1].max() + 0.5  # the likeliest twice
     logits[2, [7, 8, 9]] = logits[2].median()
-    clean = lambda x: x.masked_fill(~torch.isfinite(x), -1e30)
+    def clean(x):
+        return x.masked_fill(~torch.isfinite(x), -1e30)
     t = {"logits": logits, "previous_ids": seen}
     kinds = {"temperature": (P.TemperatureLogitsWarper, (0.3, 2.0)), "top_k": (P.TopKLogitsWarper, (1, 27)),
              "top_p": (P.TopPLogitsWarper, (0.05, 0.5, 0.97)), "min_p": (P.MinPLogitsWarper, (0.01, 0.5)),

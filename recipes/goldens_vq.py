@@ -105,7 +105,8 @@ def taming_attended(out):
 @case
 def ibq_deep(out):
     """Three levels; the code is the largest dot product."""
-    dot = lambda latents, codebook: latents.reshape(-1, latents.shape[-1]) @ codebook.T
+    def dot(latents, codebook):
+        return latents.reshape(-1, latents.shape[-1]) @ codebook.T
     vqgan(out, "ibq_deep", "emu35_ibq", 8, 16, 40, 5, dot, z_channels=5, resolution=32, ch=32, ch_mult=[1, 1, 1], num_res_blocks=1, attn_resolutions=[16])
 
 

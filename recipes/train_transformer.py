@@ -202,7 +202,22 @@ def main() -> None:
         for key, v in parts.items():
             log.setdefault(f"{key}.{mode}", []).append(float(v.detach() if isinstance(v, torch.Tensor) else v))
         if step % 100 == 0:
-            names = ("video", "new", "new_far", "video_acc", "moved_acc", "audio", "audio_acc", "scene", "scene_acc", "state", "state_acc", "open_acc", "open_far", "read")
+            names = (
+                "video",
+                "new",
+                "new_far",
+                "video_acc",
+                "moved_acc",
+                "audio",
+                "audio_acc",
+                "scene",
+                "scene_acc",
+                "state",
+                "state_acc",
+                "open_acc",
+                "open_far",
+                "read",
+            )
             short = {
                 "text_to_image": "t2i",
                 "text_to_video": "t2v",

@@ -119,7 +119,9 @@ def main() -> None:
     a.add_argument("--init", type=Path, help="tokenizer to start from: a trainer's file or a checkpoint folder")
     a.add_argument("--study", type=Path, help="the study's tokenizer (stride 8) to start from")
     a.add_argument("--decoder-only", action="store_true")
-    a.add_argument("--rollouts", type=Path, help="folder of make_rollouts.py: half of the batches are what the transformer draws (with --decoder-only)")
+    a.add_argument(
+        "--rollouts", type=Path, help="folder of make_rollouts.py: half of the batches are what the transformer draws (with --decoder-only)"
+    )
     a.add_argument("--edges", type=float, default=0.0, help="weight of the loss on differences of neighbouring pixels")
     a.add_argument("--outlines", action="store_true", help="more weight on pixels near outlines")
     a.add_argument("--noise", type=float, default=0.03, help="share of the digits that are off by one while training")

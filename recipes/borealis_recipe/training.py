@@ -141,7 +141,18 @@ def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
     return out
 
 
-WEIGHTS = {"video": 3.0, "video_far": 0.5, "audio": 0.5, "scene": 1.0, "state": 1.5, "state_open": 1.0, "open_far": 2.0, "read": 0.7, "text": 0.02, "router": 0.01}
+WEIGHTS = {
+    "video": 3.0,
+    "video_far": 0.5,
+    "audio": 0.5,
+    "scene": 1.0,
+    "state": 1.5,
+    "state_open": 1.0,
+    "open_far": 2.0,
+    "read": 0.7,
+    "text": 0.02,
+    "router": 0.01,
+}
 
 
 def total(parts: dict[str, Tensor]) -> Tensor:
