@@ -175,6 +175,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn read(&self, src: &Self::Buffer, at: usize, out: &mut [f32]) -> Result<()>;
     /// A weight of shape `[out, in]` or `[E, out, in]`, converted to `format` (f32 host data can be rounded or quantised, int8 host data with f32 format is expanded).
     fn weight(&self, tensor: &HostTensor<'_>, format: QuantFormat) -> Result<Self::Weight>;
+    /// A stack `[E, out, in]` in `format` whose matrices are still to come: each is undefined until [`Backend::replace`] has written it.
+    fn stack(&self, shape: [usize; 3], format: QuantFormat) -> Result<Self::Weight>;
+    /// Writes matrices `first..first + n` of a stack: those of `tensor` `[n, out, in]`, converted as by [`Backend::weight`]. Operations that were started before
+    /// still read the old ones.
+    fn replace(&self, w: &mut Self::Weight, first: usize, tensor: &HostTensor<'_>) -> Result<()>;
     /// Bytes that the device holds for a weight.
     fn weight_bytes(&self, w: &Self::Weight) -> usize;
     /// A KV slab of one layer that keeps its numbers in `format`; all zeros. [`KernelError::KvFormat`] for a format that the backend does not have.

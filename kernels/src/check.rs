@@ -1,6 +1,6 @@
 //! Size checks that all backends share, and small tables that are part of an operation's definition.
 
-use crate::{Canvas, Columns, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
+use crate::{Canvas, Columns, HostTensor, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
 
 /// Fails unless `have >= want`.
 pub(crate) fn at_least(op: &'static str, name: &str, have: usize, want: usize) -> Result<()> {
@@ -21,6 +21,26 @@ pub(crate) fn equal(op: &'static str, name: &str, have: usize, want: usize) -> R
 /// An error with a free text.
 pub(crate) fn shape(op: &'static str, what: impl Into<String>) -> KernelError {
     KernelError::Shape { op, what: what.into() }
+}
+
+/// A stack of matrices that can be made.
+pub(crate) fn stack(shape: [usize; 3]) -> Result<()> {
+    // With room for padding: a byte count that overflows would be a small allocation.
+    let bytes = shape.iter().try_fold(64usize, |n, &d| n.checked_mul(d.max(1)));
+    match bytes {
+        Some(_) if !shape.contains(&0) => Ok(()),
+        _ => Err(self::shape("stack", format!("a stack of shape {shape:?}"))),
+    }
+}
+
+/// Matrices `[n, out, in]` that take the place of matrices `first..first + n` of a stack of shape `have`.
+pub(crate) fn replacement(have: [usize; 3], first: usize, tensor: &HostTensor<'_>) -> Result<()> {
+    tensor.check()?;
+    let [count, out, inputs] = have;
+    match *tensor.shape {
+        [n, o, i] if o == out && i == inputs && first <= count && n <= count - first => Ok(()),
+        _ => Err(shape("replace", format!("{:?} at {first} of a stack of shape {have:?}", tensor.shape))),
+    }
 }
 
 /// Ids of a table with `rows` rows; `u32::MAX` is allowed and means nothing.

@@ -4,6 +4,7 @@ use borealis_kernels::{GROUP, QuantFormat};
 
 use crate::config::ModelConfig;
 use crate::names::tensor_names;
+use crate::ranks::spread_bytes;
 
 /// Outputs that lie side by side in the CPU backend's layout.
 const PANEL: usize = 16;
@@ -14,6 +15,56 @@ const EXACT: [&str; 5] =
 /// Bytes of all matrices on the device when they are kept in `format`.
 pub fn weight_bytes(c: &ModelConfig, format: QuantFormat) -> u64 {
     tensor_names(c).iter().map(|(name, shape)| matrix_bytes(c, name, shape, format)).sum()
+}
+
+/// What a model takes on its device, apart from keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of all weights but the routed experts'.
+    pub fixed: u64,
+    /// Bytes of one routed expert; 0 when there are none.
+    pub expert: u64,
+    /// Layers with routed experts.
+    pub layers: u64,
+    /// Routed experts in each of them.
+    pub experts: u64,
+    /// Bytes beside the weights that a model takes whose experts are copied on demand.
+    pub copying: u64,
+}
+
+impl Sizes {
+    /// Of a model whose matrices are kept in `format`.
+    pub fn of(c: &ModelConfig, format: QuantFormat) -> Self {
+        let (layers, experts) = (c.routed_layers() as u64, c.experts.as_ref().map_or(0, |e| e.router.experts as u64));
+        let stacks = tensor_names(c).into_iter().filter(|(name, _)| name.contains(".mlp.experts."));
+        let routed: u64 = stacks.map(|(name, shape)| matrix_bytes(c, &name, &shape, format)).sum();
+        Self {
+            fixed: weight_bytes(c, format) - routed,
+            expert: routed / (layers * experts).max(1),
+            layers,
+            experts,
+            copying: spread_bytes(c.hidden_size),
+        }
+    }
+
+    /// Bytes of all weights.
+    pub fn all(&self) -> u64 {
+        self.fixed + self.expert * self.layers * self.experts
+    }
+
+    /// Bytes with which the model runs at the least: one expert of each layer on the device.
+    pub fn least(&self) -> u64 {
+        match self.experts {
+            0 | 1 => self.all(),
+            _ => self.fixed + self.copying + self.expert * self.layers,
+        }
+    }
+
+    /// Experts of each layer that `bytes` have room for, at least one.
+    pub fn places(&self, bytes: u64) -> usize {
+        let places = bytes.checked_div(self.expert * self.layers).unwrap_or(u64::MAX);
+        usize::try_from(places).unwrap_or(usize::MAX).max(1)
+    }
 }
 
 fn matrix_bytes(c: &ModelConfig, name: &str, shape: &[usize], format: QuantFormat) -> u64 {

@@ -10,8 +10,10 @@ use crate::cache::{KvCache, SlotRange};
 use crate::config::ModelConfig;
 use crate::cost::{StepCost, Summary};
 use crate::error::{ModelError, Result};
+use crate::hot::CopyTotals;
 use crate::model::{Model, Trace};
 use crate::names::tensor_names;
+use crate::options::LoadOptions;
 use crate::ranks::{Exchange, Placement, Spread, Traffic};
 
 /// A model with its KV cache, on some device.
@@ -55,6 +57,10 @@ pub trait Forward: Send {
     fn costs(&self, batch: &Batch) -> StepCost;
     /// Sizes, for `borealis inspect`.
     fn summary(&self) -> Summary;
+    /// What copying experts to the device has cost so far; `None` when all of them are there.
+    fn copies(&self) -> Option<CopyTotals> {
+        None
+    }
 }
 
 /// A [`Model`] and its [`KvCache`].
@@ -165,6 +171,10 @@ impl<B: Backend> Forward for Runner<B> {
     fn summary(&self) -> Summary {
         self.model.summary()
     }
+
+    fn copies(&self) -> Option<CopyTotals> {
+        self.model.copies_experts().then(|| *self.model.copies.lock())
+    }
 }
 
 /// Bytes of weights for which a further thread pays: below, waking it costs a step more than it computes.
@@ -218,12 +228,17 @@ pub fn load(
     format: QuantFormat,
     threads: usize,
 ) -> Result<Box<dyn Forward>> {
-    struct Whole<'a>(&'a Checkpoint, QuantFormat);
+    load_with(checkpoint, device, &LoadOptions { threads, ..LoadOptions::new(format) })
+}
+
+/// [`load`] with all options.
+pub fn load_with(checkpoint: &Checkpoint, device: &DeviceSpec, options: &LoadOptions) -> Result<Box<dyn Forward>> {
+    struct Whole<'a>(&'a Checkpoint, &'a LoadOptions);
     impl OnDevice for Whole<'_> {
         type Out = Box<dyn Forward>;
         fn run<B: Backend>(self, backend: B) -> Result<Self::Out> {
-            Ok(Box::new(Runner::new(Arc::new(Model::load(self.0, backend, self.1)?))?))
+            Ok(Box::new(Runner::new(Arc::new(Model::load_share(self.0, backend, self.1, None)?))?))
         }
     }
-    on_device(checkpoint, device, threads, Whole(checkpoint, format))
+    on_device(checkpoint, device, options.threads, Whole(checkpoint, options))
 }

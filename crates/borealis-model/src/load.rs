@@ -1,11 +1,12 @@
 //! From canonical tensors to weights on a device.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use borealis_kernels::{Backend, HostTensor, HostType, QuantFormat};
-use borealis_weights::{Tensor, TensorSet, WeightsError};
+use borealis_weights::{Stack, Tensor, TensorSet, WeightsError};
 
 use crate::error::Result;
+use crate::hot::Copies;
 use crate::ranks::Placement;
 
 /// Reads tensors of one checkpoint into one backend.
@@ -15,6 +16,10 @@ pub(crate) struct Loader<'a, B: Backend> {
     pub format: QuantFormat,
     /// Which rank's experts are wanted; `None`: all.
     pub share: Option<(&'a Placement, usize)>,
+    /// Experts of each layer that may lie on the device; more are copied on demand.
+    pub places: usize,
+    /// Counts such copies.
+    pub copies: Arc<Copies>,
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -26,64 +31,37 @@ impl<B: Backend> Loader<'_, B> {
     /// A small tensor as host numbers.
     pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         self.tensors.expect(name, shape)?;
-        Ok(self.tensors.to_f32(name)?)
+        let values = self.tensors.to_f32(name)?;
+        self.tensors.release(name)?;
+        Ok(values)
     }
 
     /// A matrix `[out, in]` or a stack `[E, out, in]` in the loader's format.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<B::Weight> {
-        Ok(self.backend.weight(&self.finite(name, shape)?.host(), self.format)?)
+        self.kept(name, shape, self.format)
     }
 
     /// A matrix in f32: routers and small tables, where rounding changes choices.
     pub fn exact(&self, name: &str, shape: &[usize]) -> Result<B::Weight> {
-        Ok(self.backend.weight(&self.finite(name, shape)?.host(), QuantFormat::F32)?)
+        self.kept(name, shape, QuantFormat::F32)
     }
 
-    /// The experts of layer `layer` that this rank holds, of a stack `[E, out, in]`: only their bytes are read.
-    pub fn experts(&self, layer: usize, name: &str, shape: [usize; 3]) -> Result<B::Weight> {
-        let Some((placement, rank)) = self.share else { return self.matrix(name, &shape) };
-        let held = placement.held(layer, rank);
-        let dtype = self.tensors.stored().find(|t| t.0 == name).map(|t| t.1);
-        let Some(dtype) = dtype else { return self.matrix(name, &shape) };
-        let bits = match dtype {
-            HostType::F32 => 32,
-            HostType::F16 | HostType::Bf16 => 16,
-            HostType::I8 => 8,
-            // Two to a byte, in rows of an even length.
-            HostType::I4 => 4,
-        };
-        let data = parts(self.tensors.pieces(name)?, shape[1] * shape[2] * bits / 8, &held);
-        let scales = self.tensors.scales(name)?.map(|(bytes, group)| {
-            let size = bytes.len() / shape[0].max(1);
-            (parts([Cow::Borrowed(bytes)].into_iter(), size, &held), group)
-        });
-        let scales = scales.as_ref().map(|(bytes, group)| (bytes.as_slice(), *group));
-        let shape = [held.len(), shape[1], shape[2]];
-        let tensor = self.checked(name, Tensor { dtype, shape: &shape, data: data.into(), scales })?;
-        Ok(self.backend.weight(&tensor.host(), self.format)?)
+    /// On the device in a format; the host keeps nothing of it.
+    fn kept(&self, name: &str, shape: &[usize], format: QuantFormat) -> Result<B::Weight> {
+        let weight = self.backend.weight(&self.finite(name, shape)?.host(), format)?;
+        self.tensors.release(name)?;
+        Ok(weight)
+    }
+
+    /// The experts of layer `layer` that this rank holds, of a stack `[E, out, in]`: a handle, nothing is read.
+    pub fn experts(&self, layer: usize, name: &str, shape: [usize; 3]) -> Result<Source> {
+        let held = self.share.map_or_else(|| (0..shape[0]).collect(), |(placement, rank)| placement.held(layer, rank));
+        Ok(Source { name: name.to_string(), stack: self.tensors.stack(name, shape)?, held, shape })
     }
 
     /// A tensor of this shape without NaN and infinities.
     fn finite(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
-        self.checked(name, self.tensors.expect(name, shape)?)
-    }
-
-    /// Refuses NaN and infinities: one of them would make every logit NaN.
-    fn checked<'t>(&self, name: &str, tensor: Tensor<'t>) -> Result<Tensor<'t>> {
-        let halves = |bytes: &[u8], exponent: u16| {
-            bytes.as_chunks::<2>().0.iter().all(|b| u16::from_le_bytes(*b) & exponent != exponent)
-        };
-        let finite = match tensor.dtype {
-            HostType::F32 => tensor.data.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
-            HostType::F16 => halves(&tensor.data, 0x7C00),
-            HostType::Bf16 => halves(&tensor.data, 0x7F80),
-            HostType::I8 | HostType::I4 => tensor.scales.is_none_or(|(scales, _)| halves(scales, 0x7C00)),
-        };
-        if finite {
-            return Ok(tensor);
-        }
-        let problem = "has a value that is not finite: the checkpoint is damaged or its training failed".into();
-        Err(WeightsError::Tensor { file: "model.safetensors".into(), tensor: name.into(), problem }.into())
+        checked(name, self.tensors.expect(name, shape)?)
     }
 
     /// Two matrices of the same shape, one above the other, so that one multiplication computes both.
@@ -95,7 +73,10 @@ impl<B: Backend> Loader<'_, B> {
             let scales = a.scales.zip(b.scales).map(|((x, group), (y, _))| ([x, y].concat(), group));
             let scales = scales.as_ref().map(|(bytes, group)| (bytes.as_slice(), *group));
             let tensor = HostTensor { dtype: a.dtype, shape: &shape, data: &[&*a.data, &*b.data].concat(), scales };
-            return Ok(self.backend.weight(&tensor, self.format)?);
+            let weight = self.backend.weight(&tensor, self.format)?;
+            self.tensors.release(first)?;
+            self.tensors.release(second)?;
+            return Ok(weight);
         }
         self.made(&[self.tensors.to_f32(first)?, self.tensors.to_f32(second)?].concat(), &shape)
     }
@@ -129,38 +110,56 @@ impl<B: Backend> Loader<'_, B> {
     }
 }
 
-/// Of bytes that come in pieces and hold matrices of `size` bytes each, those of the matrices `wanted` (ascending), one after another.
-fn parts<'a>(pieces: impl Iterator<Item = Cow<'a, [u8]>>, size: usize, wanted: &[usize]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(wanted.len() * size);
-    let mut at = 0;
-    for piece in pieces {
-        let end = at + piece.len();
-        for start in wanted.iter().map(|i| i * size) {
-            let (from, to) = (start.clamp(at, end), (start + size).clamp(at, end));
-            out.extend_from_slice(&piece[from - at..to - at]);
-        }
-        at = end;
+/// Refuses NaN and infinities: one of them would make every logit NaN.
+fn checked<'t>(name: &str, tensor: Tensor<'t>) -> Result<Tensor<'t>> {
+    let halves = |bytes: &[u8], exponent: u16| {
+        bytes.as_chunks::<2>().0.iter().all(|b| u16::from_le_bytes(*b) & exponent != exponent)
+    };
+    let finite = match tensor.dtype {
+        HostType::F32 => tensor.data.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
+        HostType::F16 => halves(&tensor.data, 0x7C00),
+        HostType::Bf16 => halves(&tensor.data, 0x7F80),
+        HostType::I8 | HostType::I4 => tensor.scales.is_none_or(|(scales, _)| halves(scales, 0x7C00)),
+    };
+    if finite {
+        return Ok(tensor);
     }
-    out
+    let problem = "has a value that is not finite: the checkpoint is damaged or its training failed".into();
+    Err(WeightsError::Tensor { file: "model.safetensors".into(), tensor: name.into(), problem }.into())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The experts of one layer on one rank, as they lie in the checkpoint's files: read one at a time, when they are wanted.
+pub(crate) struct Source {
+    name: String,
+    stack: Stack,
+    /// Which experts of the stack the rank holds.
+    held: Vec<usize>,
+    shape: [usize; 3],
+}
 
-    #[test]
-    fn matrices_are_found_across_pieces() {
-        let whole: Vec<u8> = (0..12).collect();
-        for cuts in [vec![12], vec![5, 7], vec![1, 1, 10], vec![3, 3, 3, 3]] {
-            let mut at = 0;
-            let pieces = cuts.iter().map(|n| {
-                at += n;
-                &whole[at - n..at]
-            });
-            assert_eq!(
-                parts(pieces.collect::<Vec<_>>().into_iter().map(Cow::Borrowed), 3, &[0, 2]),
-                [0, 1, 2, 6, 7, 8]
-            );
-        }
+impl Source {
+    /// Experts that the rank holds.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// A stack for `places` of them.
+    pub fn room<B: Backend>(&self, b: &B, format: QuantFormat, places: usize) -> Result<B::Weight> {
+        Ok(b.stack([places, self.shape[1], self.shape[2]], format)?)
+    }
+
+    /// All of them on the device; beside it there is never more than one in memory.
+    pub fn load<B: Backend>(&self, b: &B, format: QuantFormat) -> Result<B::Weight> {
+        let mut weight = self.room(b, format, self.len())?;
+        (0..self.len()).try_for_each(|i| self.copy(b, i, &mut weight, i))?;
+        Ok(weight)
+    }
+
+    /// Copies the rank's expert `i` to `place` of a stack on the device.
+    pub fn copy<B: Backend>(&self, b: &B, i: usize, weight: &mut B::Weight, place: usize) -> Result<()> {
+        let expert = self.held[i];
+        b.replace(weight, place, &checked(&self.name, self.stack.matrix(expert))?.host())?;
+        self.stack.release(expert);
+        Ok(())
     }
 }

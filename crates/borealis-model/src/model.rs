@@ -1,5 +1,7 @@
 //! The transformer: immutable weights, `forward` over a batch and a cache.
 
+use std::sync::Arc;
+
 use borealis_kernels::{Backend, QuantFormat, RopeSpec};
 use borealis_weights::{Checkpoint, Predict};
 
@@ -9,9 +11,11 @@ use crate::cache::KvCache;
 use crate::config::ModelConfig;
 use crate::depth::Depth;
 use crate::error::Result;
+use crate::hot::Copies;
 use crate::layer::Layer;
 use crate::load::Loader;
 use crate::names::tensor_names;
+use crate::options::LoadOptions;
 use crate::ranks::Placement;
 use crate::tables::OwnTables;
 use crate::{head, pieces};
@@ -39,6 +43,7 @@ pub struct Model<B: Backend> {
     pub(crate) layers: Vec<Layer<B>>,
     pub(crate) norm: B::Buffer,
     rope: RopeSpec,
+    pub(crate) copies: Arc<Copies>,
 }
 
 /// What a step did inside, for goldens and tests. Rows are in the order of the batch.
@@ -53,20 +58,22 @@ pub struct Trace {
 impl<B: Backend> Model<B> {
     /// Reads a checkpoint, keeping matrices in `format` (norms, routers, gates and small tables stay f32). Refuses tensors that the configuration contradicts.
     pub fn load(checkpoint: &Checkpoint, backend: B, format: QuantFormat) -> Result<Self> {
-        Self::load_share(checkpoint, backend, format, None)
+        Self::load_share(checkpoint, backend, &LoadOptions::new(format), None)
     }
 
-    /// [`Model::load`] with the experts of one rank only.
+    /// [`Model::load`] with the experts of one rank only, and of those with as many on the device as `options` say.
     pub(crate) fn load_share(
         checkpoint: &Checkpoint,
         backend: B,
-        format: QuantFormat,
+        options: &LoadOptions,
         share: Option<(&Placement, usize)>,
     ) -> Result<Self> {
+        let format = options.format;
         let config = ModelConfig::new(checkpoint.manifest())?;
         let tensors = checkpoint.tensors("")?;
         tensors.check(&tensor_names(&config))?;
-        let loader = Loader { backend: &backend, tensors, format, share };
+        let (places, copies) = (options.places(&config), Arc::<Copies>::default());
+        let loader = Loader { backend: &backend, tensors, format, share, places, copies: copies.clone() };
         let c = &config;
         let (h, de, v) = (c.hidden_size, c.embedding_size, c.table_rows());
         let optional =
@@ -86,6 +93,7 @@ impl<B: Backend> Model<B> {
             norm: loader.vector("model.norm.weight", h)?,
             rope: c.rope.spec(c.attention().rotated()),
             format,
+            copies,
             config,
             backend,
         };
@@ -127,6 +135,11 @@ impl<B: Backend> Model<B> {
     /// How matrices are kept.
     pub fn format(&self) -> QuantFormat {
         self.format
+    }
+
+    /// Whether some experts are in the checkpoint's files and copied to the device on demand.
+    pub fn copies_experts(&self) -> bool {
+        self.layers.iter().any(|layer| layer.mlp.copies())
     }
 
     pub(crate) fn head_weight(&self) -> &B::Weight {

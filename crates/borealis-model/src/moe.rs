@@ -1,11 +1,14 @@
 //! The part of a layer after attention: a dense SwiGLU, or a router and its experts.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use borealis_kernels::{Backend, RouterSpec};
 
 use crate::attention::Linear;
 use crate::config::Experts;
-use crate::error::Result;
-use crate::load::Loader;
+use crate::error::{ModelError, Result};
+use crate::hot::{HotExperts, Taken};
+use crate::load::{Loader, Source};
 use crate::scratch::LayerScratch;
 
 /// `down(silu(gate(x)) * up(x))` with gate and up stacked into one matrix.
@@ -66,10 +69,9 @@ impl<B: Backend> Router<B> {
     }
 }
 
-/// The experts of a layer. They receive their routing; they do not route.
+/// The experts of a layer that this rank holds. They receive their routing; they do not route.
 pub(crate) struct ExpertWeights<B: Backend> {
-    gate_up: B::Weight,
-    down: B::Weight,
+    kept: Kept<B>,
     /// The layer of the transformer.
     pub layer: usize,
     /// Experts of the layer on all ranks.
@@ -77,18 +79,30 @@ pub(crate) struct ExpertWeights<B: Backend> {
     held: usize,
 }
 
+/// Where the experts' weights are.
+enum Kept<B: Backend> {
+    /// On the device: gate and up, and down.
+    Device(B::Weight, B::Weight),
+    /// In the checkpoint's files, the hot ones on the device. What is computed does not depend on which these are, so that the model stays immutable for all who use it.
+    Files(Box<Mutex<HotExperts<B>>>),
+}
+
 impl<B: Backend> ExpertWeights<B> {
-    /// Reads the experts of layer `i` that this rank holds.
+    /// Reads the experts of layer `i` that this rank holds, if they all have a place.
     pub fn load(loader: &Loader<'_, B>, i: usize, width: usize, experts: &Experts) -> Result<Self> {
         let (e, inner) = (experts.router.experts, experts.inner);
         let name = |part: &str| format!("model.layers.{i}.mlp.experts.{part}_proj");
-        Ok(Self {
-            gate_up: loader.experts(i, &name("gate_up"), [e, 2 * inner, width])?,
-            down: loader.experts(i, &name("down"), [e, width, inner])?,
-            layer: i,
-            experts: e,
-            held: loader.share.map_or(e, |(placement, rank)| placement.held(i, rank).len()),
-        })
+        let gate_up = loader.experts(i, &name("gate_up"), [e, 2 * inner, width])?;
+        let down = loader.experts(i, &name("down"), [e, width, inner])?;
+        let held = gate_up.len();
+        let kept = match loader.places {
+            places if places >= held => {
+                let load = |source: &Source| source.load(loader.backend, loader.format);
+                Kept::Device(load(&gate_up)?, load(&down)?)
+            }
+            places => Kept::Files(Box::new(Mutex::new(HotExperts::new(loader, [gate_up, down], places)?))),
+        };
+        Ok(Self { kept, layer: i, experts: e, held })
     }
 
     /// How many experts this rank holds.
@@ -96,22 +110,51 @@ impl<B: Backend> ExpertWeights<B> {
         self.held
     }
 
-    /// Bytes of their weights.
-    pub fn bytes(&self, b: &B) -> u64 {
-        (b.weight_bytes(&self.gate_up) + b.weight_bytes(&self.down)) as u64
+    /// How many of them fit the device.
+    pub fn places(&self) -> usize {
+        match &self.kept {
+            Kept::Device(..) => self.held,
+            Kept::Files(hot) => lock(hot).places(),
+        }
     }
 
-    /// Adds the weighted outputs of each row's chosen experts to `hidden`.
-    pub fn forward(
+    /// Bytes of weights on the device.
+    pub fn bytes(&self, b: &B) -> u64 {
+        match &self.kept {
+            Kept::Device(gate_up, down) => (b.weight_bytes(gate_up) + b.weight_bytes(down)) as u64,
+            Kept::Files(hot) => lock(hot).bytes(b),
+        }
+    }
+
+    /// Gate and up, and down, of all held experts, when they are on the device.
+    fn whole(&self) -> Option<(&B::Weight, &B::Weight)> {
+        match &self.kept {
+            Kept::Device(gate_up, down) => Some((gate_up, down)),
+            Kept::Files(_) => None,
+        }
+    }
+
+    /// Calls `compute` with all assignments to `experts` (numbers among the held ones), as many times as it takes: each time with stacks of gate and up, and of down, and
+    /// the assignments whose experts lie in them.
+    pub fn each(
         &self,
         b: &B,
-        x: &B::Buffer,
-        rows: usize,
-        routing: &B::Routing,
-        hidden: &mut B::Buffer,
+        experts: &[u32],
+        mut compute: impl FnMut((&B::Weight, &B::Weight), &[Taken]) -> Result<()>,
     ) -> Result<()> {
-        Ok(b.experts(x, rows, routing, &self.gate_up, &self.down, hidden)?)
+        match &self.kept {
+            Kept::Device(gate_up, down) => {
+                let taken = |(i, e): (usize, &u32)| Taken { assignment: i as u32, matrix: *e };
+                compute((gate_up, down), &experts.iter().enumerate().map(taken).collect::<Vec<_>>())
+            }
+            Kept::Files(hot) => lock(hot).each(b, experts, compute),
+        }
     }
+}
+
+/// A failed copy leaves the places empty, a panic at worst an expert that is copied again.
+fn lock<B: Backend>(hot: &Mutex<HotExperts<B>>) -> MutexGuard<'_, HotExperts<B>> {
+    hot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The second half of a layer.
@@ -141,9 +184,11 @@ impl<B: Backend> Mlp<B> {
             Self::Dense(mlp) => mlp.forward(b, rows, s, hidden),
             Self::Routed { router, experts, shared } => {
                 router.route(b, &s.x, rows, &mut s.routing)?;
-                match &mut s.spread {
-                    None => experts.forward(b, &s.x, rows, &s.routing, hidden)?,
-                    Some(spread) => spread.forward(b, experts, (&s.x, rows), &s.routing, hidden)?,
+                match (&mut s.spread, experts.whole()) {
+                    (Some(spread), _) => spread.forward(b, experts, (&s.x, rows), &s.routing, hidden)?,
+                    (None, Some((gate_up, down))) => b.experts(&s.x, rows, &s.routing, gate_up, down, hidden)?,
+                    // `Scratch::new` makes the spread of a model whose experts are in files.
+                    (None, None) => return Err(ModelError::Batch("this cache was made for another model".into())),
                 }
                 match shared {
                     Some(mlp) => mlp.forward(b, rows, s, hidden),
@@ -153,13 +198,19 @@ impl<B: Backend> Mlp<B> {
         }
     }
 
-    /// Bytes of weights that every row needs, bytes of one expert, and how many of them are held here.
+    /// Whether experts are copied to the device on demand.
+    pub fn copies(&self) -> bool {
+        matches!(self, Self::Routed { experts, .. } if experts.whole().is_none())
+    }
+
+    /// Bytes of weights that every row needs, bytes of one expert, and how many of them fit the device.
     pub fn bytes(&self, b: &B) -> (u64, u64, usize) {
         match self {
             Self::Dense(mlp) => (mlp.bytes(b), 0, 0),
             Self::Routed { router, experts, shared } => {
                 let always = b.weight_bytes(&router.weight) as u64 + shared.as_ref().map_or(0, |s| s.bytes(b));
-                (always, experts.bytes(b) / experts.held().max(1) as u64, experts.held())
+                let places = experts.places();
+                (always, experts.bytes(b) / places.max(1) as u64, places)
             }
         }
     }

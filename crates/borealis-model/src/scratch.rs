@@ -158,6 +158,10 @@ impl<B: Backend> Scratch<B> {
         let logits_len = w.logits_len(c, rows);
         let top_k = c.experts.as_ref().map_or(1, |e| e.router.top_k);
         let depth = (0..c.modalities.len()).map(|m| DepthScratch::new(model, m, rows)).collect::<Result<_>>()?;
+        let mut layer = LayerScratch::new(b, rows, c.hidden_size, &c.attention(), w.inner, top_k, c.swin_norm)?;
+        if model.copies_experts() {
+            layer.spread = Some(Box::new(Spread::local(b, c)?));
+        }
         Ok(Self {
             max_rows: rows,
             hidden: b.alloc(rows * c.hidden_size)?,
@@ -165,7 +169,7 @@ impl<B: Backend> Scratch<B> {
             projected: b.alloc((rows + 1) * c.hidden_size)?,
             gathered: b.alloc(rows * c.hidden_size)?,
             features: b.alloc((rows * c.row_features).max(1))?,
-            layer: LayerScratch::new(b, rows, c.hidden_size, &c.attention(), w.inner, top_k, c.swin_norm)?,
+            layer,
             vectors: b.alloc(rows * w.slots)?,
             gates: b.alloc(rows * w.gates)?,
             logits: b.alloc(logits_len)?,

@@ -67,7 +67,7 @@ fn embeddings<B: Backend>(
     let mut inputs = t.embedding_size;
     for i in 0..t.layers {
         let name = aligner(prefix, i);
-        let exact = Loader { backend: b, tensors: loader.tensors, format: QuantFormat::F32, share: None };
+        let exact = Loader { format: QuantFormat::F32, share: None, copies: loader.copies.clone(), ..*loader };
         let weight = exact.matrix(&format!("{name}.weight"), &[width, inputs])?;
         if i > 0 {
             b.activate(Activation::Gelu, &mut x, ids * inputs)?;

@@ -6,6 +6,7 @@ use crate::shards::Shards;
 use crate::storage::Bytes;
 use crate::{Result, WeightsError};
 use borealis_kernels::HostType;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -75,9 +76,22 @@ pub(crate) fn join(shards: &mut Shards, size: Option<BlockSize>) -> Result<Block
     }
 }
 
+/// The bytes of a part (a shard's number and a range of it), expanded where they are 8-bit floats.
+pub(crate) fn expanded<'a>(
+    blocks: &Blocks,
+    shards: &'a [Bytes],
+    (shard, range): &(usize, Range<usize>),
+) -> Cow<'a, [u8]> {
+    let bytes = &shards[*shard][range.clone()];
+    match blocks.get(&(*shard, range.start)) {
+        Some(scaled) => Cow::Owned(scaled.expand(bytes, shards)),
+        None => Cow::Borrowed(bytes),
+    }
+}
+
 impl Scaled {
     /// The f32 bytes of a matrix.
-    pub fn expand(&self, data: &[u8], shards: &[Bytes]) -> Vec<u8> {
+    fn expand(&self, data: &[u8], shards: &[Bytes]) -> Vec<u8> {
         let scales = shards[self.shard][self.range.clone()].as_chunks::<4>().0;
         let across = self.columns.div_ceil(self.size.columns);
         let mut out = Vec::with_capacity(4 * data.len());

@@ -28,6 +28,7 @@ mod manifest;
 mod names;
 mod nearest;
 mod shards;
+mod stack;
 mod storage;
 mod synth;
 mod tensors;
@@ -47,6 +48,7 @@ pub use manifest::{
 };
 pub use names::{NameMap, Piece, Rule};
 pub use nearest::nearest;
+pub use stack::Stack;
 pub use synth::{SynthShape, plan_synthesis, synthesise};
 pub use tensors::{Tensor, TensorSet};
 

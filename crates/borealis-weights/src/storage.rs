@@ -4,7 +4,7 @@
 use crate::{Result, WeightsError};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,6 +39,24 @@ impl std::fmt::Debug for Bytes {
             Self::Shared(_) => "in memory",
         };
         write!(f, "{} bytes, {kind}", self.len())
+    }
+}
+
+impl Bytes {
+    /// Gives the memory in which the system keeps this part of a mapped file back to it. The next look at the part reads the file again.
+    pub fn release(&self, part: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self
+            && !part.is_empty()
+        {
+            // SAFETY: the mapping is of a file, read-only and never written: its pages come back with the same bytes (by the contract of `map`).
+            let advised =
+                unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, part.start, part.len()) };
+            // A system that keeps the memory does no harm.
+            let _ = advised;
+        }
+        #[cfg(not(unix))]
+        let _ = part;
     }
 }
 

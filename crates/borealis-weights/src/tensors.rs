@@ -4,6 +4,7 @@ use crate::blocks::{self, Blocks};
 use crate::header::Raw;
 use crate::names::{NameMap, Piece, Place};
 use crate::shards::Shards;
+use crate::stack::Stack;
 use crate::storage::Bytes;
 use crate::{Quantization, Result, WeightsError, nearest};
 use borealis_kernels::{HostTensor, HostType, QuantFormat};
@@ -31,7 +32,7 @@ pub struct TensorSet {
 }
 
 /// Bytes of a shard.
-type Part = (usize, Range<usize>);
+pub(crate) type Part = (usize, Range<usize>);
 
 #[derive(Debug)]
 struct Entry {
@@ -125,7 +126,7 @@ impl TensorSet {
         }
         for ((set, name), pieces) in stacks {
             if let Some(target) = sets.get_mut(set) {
-                let entry = target.stack(&name, pieces)?;
+                let entry = target.stacked(&name, pieces)?;
                 target.entries.insert(name, entry);
             }
         }
@@ -154,7 +155,7 @@ impl TensorSet {
     }
 
     /// Puts the experts' matrices of one layer together: `[E, rows, columns]`, gate and up of an expert one above the other.
-    fn stack(&self, name: &str, mut pieces: Vec<Stacked>) -> Result<Entry> {
+    fn stacked(&self, name: &str, mut pieces: Vec<Stacked>) -> Result<Entry> {
         pieces.sort_by_key(|p| p.piece);
         let per_expert = if self.names.is_pair(self.set, name) { 2 } else { 1 };
         let wanted = self.names.experts * per_expert;
@@ -287,10 +288,7 @@ impl TensorSet {
     }
 
     fn expanded(&self, part: &Part) -> Cow<'_, [u8]> {
-        match self.blocks.get(&(part.0, part.1.start)) {
-            Some(scaled) => Cow::Owned(scaled.expand(self.part(part), &self.shards)),
-            None => Cow::Borrowed(self.part(part)),
-        }
+        blocks::expanded(&self.blocks, &self.shards, part)
     }
 
     fn part(&self, (shard, range): &Part) -> &[u8] {
@@ -299,11 +297,28 @@ impl TensorSet {
 
     /// The tensor `name`, which must have `shape`.
     pub fn expect(&self, name: &str, shape: &[usize]) -> Result<Tensor<'_>> {
-        let entry = self.entry(name)?;
-        if entry.shape != shape {
-            return Err(self.misshaped(name, entry, shape));
-        }
+        self.described(name, shape)?;
         self.get(name)
+    }
+
+    /// The matrices of the tensor `name`, which must have `shape`: a handle that may outlive the checkpoint.
+    pub fn stack(&self, name: &str, shape: [usize; 3]) -> Result<Stack> {
+        let entry = self.described(name, &shape)?;
+        entry.used.store(true, Ordering::Relaxed);
+        let (parts, scales) = (entry.parts.clone(), entry.scales.clone());
+        Ok(Stack::new((entry.dtype, shape), parts, scales, self.shards.clone(), self.blocks.clone()))
+    }
+
+    /// Tells the system that the memory in which it keeps a tensor of a mapped file may go; who asks for it again reads the file again.
+    pub fn release(&self, name: &str) -> Result<()> {
+        let parts = &self.entry(name)?.parts;
+        parts.iter().for_each(|(shard, range)| self.shards[*shard].release(range.clone()));
+        Ok(())
+    }
+
+    fn described(&self, name: &str, shape: &[usize]) -> Result<&Entry> {
+        let entry = self.entry(name)?;
+        if entry.shape == shape { Ok(entry) } else { Err(self.misshaped(name, entry, shape)) }
     }
 
     /// All numbers of the tensor `name` as f32, int8 and int4 expanded; refuses NaN and infinities.

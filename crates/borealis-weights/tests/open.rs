@@ -78,6 +78,20 @@ fn tensors_are_what_was_written_in_every_type() -> Result {
                 let tensor = set.expect(&name, &shape)?;
                 let coded = dtype.coded() && shape.len() > 1 && !name.contains("gate");
                 assert_eq!(tensor.scales.is_some(), coded, "{name}");
+                if let [count, out, inputs] = shape[..] {
+                    let stack = set.stack(&name, [count, out, inputs])?;
+                    let matrices: Vec<_> = (0..stack.len()).map(|i| stack.matrix(i)).collect();
+                    assert_eq!(matrices.iter().map(|m| &*m.data).collect::<Vec<_>>().concat(), *tensor.data);
+                    let scales = matrices.iter().filter_map(|m| m.scales.map(|s| s.0)).collect::<Vec<_>>().concat();
+                    assert_eq!(scales, tensor.scales.map_or(&[][..], |s| s.0));
+                    for matrix in &matrices {
+                        matrix.host().check()?;
+                    }
+                    // The system's memory of the file may go; the file stays.
+                    (0..stack.len()).for_each(|i| stack.release(i));
+                    set.release(&name)?;
+                    assert!(set.stack(&name, [count + 1, out, inputs]).is_err());
+                }
                 assert_eq!(tensor.dtype == dtype, coded || !dtype.coded(), "{name}");
                 let written = synth(5, &name, &shape);
                 let largest = written.iter().fold(0f32, |m, v| m.max(v.abs()));

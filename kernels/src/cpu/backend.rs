@@ -48,6 +48,15 @@ impl Backend for Cpu {
         CpuWeight::pack(tensor, format, &self.inner.pool)
     }
 
+    fn stack(&self, shape: [usize; 3], format: QuantFormat) -> Result<CpuWeight> {
+        check::stack(shape)?;
+        Ok(CpuWeight::zeros(shape, format))
+    }
+
+    fn replace(&self, w: &mut CpuWeight, first: usize, tensor: &HostTensor<'_>) -> Result<()> {
+        w.replace(first, tensor, &self.inner.pool)
+    }
+
     fn weight_bytes(&self, w: &CpuWeight) -> usize {
         w.bytes()
     }

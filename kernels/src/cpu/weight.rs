@@ -124,14 +124,20 @@ impl CpuWeight {
     /// Converts and repacks a host tensor.
     pub(crate) fn pack(tensor: &HostTensor<'_>, format: QuantFormat, pool: &Pool) -> Result<Self> {
         tensor.check()?;
-        let (stacked, count, out, inputs) = match *tensor.shape {
-            [out, inputs] => (false, 1, out, inputs),
-            [e, out, inputs] => (true, e, out, inputs),
+        let mut weight = match *tensor.shape {
+            [out, inputs] => Self { stacked: false, ..Self::zeros([1, out, inputs], format) },
+            [e, out, inputs] => Self::zeros([e, out, inputs], format),
             _ => {
                 let what = format!("expected [out, in] or [E, out, in], not {:?}", tensor.shape);
                 return Err(check::shape("weight", what));
             }
         };
+        weight.put(0, weight.count, tensor, pool);
+        Ok(weight)
+    }
+
+    /// A stack `[E, out, in]` of zeros.
+    pub(crate) fn zeros([count, out, inputs]: [usize; 3], format: QuantFormat) -> Self {
         let panels = out.div_ceil(PANEL);
         let numbers = count * panels * PANEL * inputs;
         let groups = count * panels * inputs.div_ceil(GROUP);
@@ -140,19 +146,31 @@ impl CpuWeight {
             codes: Aligned::new(groups * bits.group()),
             scales: Aligned::new(groups * PANEL),
         };
-        let mut store = match format {
+        let store = match format {
             QuantFormat::F32 => Store::F32(Aligned::new(numbers)),
             QuantFormat::Bf16 => Store::Bf16(Aligned::new(numbers)),
             QuantFormat::Int8 => coded(Bits::Eight),
             QuantFormat::Int4 => coded(Bits::Four),
         };
+        Self { stacked: true, count, out, inputs, store }
+    }
+
+    /// Converts and repacks the matrices of `tensor` `[n, out, in]` into the place of matrices `first..first + n`.
+    pub(crate) fn replace(&mut self, first: usize, tensor: &HostTensor<'_>, pool: &Pool) -> Result<()> {
+        check::replacement([self.stack("replace")?, self.out, self.inputs], first, tensor)?;
+        self.put(first, tensor.shape[0], tensor, pool);
+        Ok(())
+    }
+
+    /// The matrices of a tensor, which was checked, into the place of matrices `first..first + count`.
+    fn put(&mut self, first: usize, count: usize, tensor: &HostTensor<'_>, pool: &Pool) {
+        let (out, panels) = (self.out, self.out.div_ceil(PANEL));
         let rows = |panel: usize| {
             let first = panel % panels * PANEL;
             let matrix = panel / panels;
             (0..PANEL.min(out - first)).map(move |lane| (lane, matrix * out + first + lane))
         };
-        store.fill(tensor, count * panels, rows, pool);
-        Ok(Self { stacked, count, out, inputs, store })
+        self.store.fill(tensor, first * panels, count * panels, rows, pool);
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -207,10 +225,11 @@ impl CpuWeight {
 }
 
 impl Store {
-    /// Writes all panels; `rows(panel)` yields (lane, row of the host tensor).
+    /// Writes `panels` panels from panel `first` on; `rows(panel)` yields (lane, row of the host tensor) of a panel counted from there.
     fn fill<I: Iterator<Item = (usize, usize)>>(
         &mut self,
         tensor: &HostTensor<'_>,
+        first: usize,
         panels: usize,
         rows: impl Fn(usize) -> I + Sync,
         pool: &Pool,
@@ -231,7 +250,7 @@ impl Store {
                 let data = Shared::new(data);
                 each(&|panel, lane, values| {
                     // SAFETY: one chunk writes one panel.
-                    let to = unsafe { data.part(panel * size, size) };
+                    let to = unsafe { data.part((first + panel) * size, size) };
                     to.iter_mut().skip(lane).step_by(PANEL).zip(values).for_each(|(d, &x)| *d = x);
                 });
             }
@@ -239,7 +258,7 @@ impl Store {
                 let data = Shared::new(data);
                 each(&|panel, lane, values| {
                     // SAFETY: one chunk writes one panel.
-                    let to = unsafe { data.part(panel * size, size) };
+                    let to = unsafe { data.part((first + panel) * size, size) };
                     let places = to.iter_mut().skip(bf16_place(lane)).step_by(PANEL);
                     places.zip(values).for_each(|(d, &x)| *d = bf16::from_f32(x).to_bits());
                 });
@@ -251,7 +270,8 @@ impl Store {
                 pool.run(panels, &|panel| {
                     // SAFETY: one chunk writes one panel.
                     let (codes, scales) = unsafe {
-                        (codes.part(panel * size, size), scales.part(panel * groups * PANEL, groups * PANEL))
+                        let at = first + panel;
+                        (codes.part(at * size, size), scales.part(at * groups * PANEL, groups * PANEL))
                     };
                     codes.fill(bits.zeros());
                     for (lane, row) in rows(panel) {

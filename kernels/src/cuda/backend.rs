@@ -64,6 +64,15 @@ impl Backend for Cuda {
         CudaWeight::upload(&self.device, tensor, format)
     }
 
+    fn stack(&self, shape: [usize; 3], format: QuantFormat) -> Result<CudaWeight> {
+        check::stack(shape)?;
+        CudaWeight::allocate(&self.device, Some(shape[0]), shape[1], shape[2], format)
+    }
+
+    fn replace(&self, w: &mut CudaWeight, first: usize, tensor: &HostTensor<'_>) -> Result<()> {
+        w.replace(&self.device, first, tensor)
+    }
+
     fn weight_bytes(&self, w: &CudaWeight) -> usize {
         w.bytes()
     }

@@ -24,9 +24,9 @@ pub struct Reference {
     device: Device,
 }
 
-/// A weight of [`Reference`]: f32 values, `[out, in]` or `[E, out, in]`.
+/// A weight of [`Reference`]: f32 values, `[out, in]` or `[E, out, in]`, rounded as the format says.
 #[derive(Debug)]
-pub struct ReferenceWeight(Tensor);
+pub struct ReferenceWeight(Tensor, QuantFormat);
 
 /// Keys and values of one layer: `[slots, kv_heads, head_dim]` each, in f32 after the rounding that the format costs.
 #[derive(Debug)]
@@ -85,7 +85,20 @@ impl Backend for Reference {
         if !matches!(tensor.shape.len(), 2 | 3) {
             return Err(check::shape("weight", format!("expected [out, in] or [E, out, in], not {:?}", tensor.shape)));
         }
-        Ok(ReferenceWeight(Tensor::from_vec(tensor.rounded(format)?, tensor.shape, &self.device)?))
+        let values = Tensor::from_vec(tensor.rounded(format)?, tensor.shape, &self.device)?;
+        Ok(ReferenceWeight(values, format))
+    }
+
+    fn stack(&self, shape: [usize; 3], format: QuantFormat) -> Result<ReferenceWeight> {
+        check::stack(shape)?;
+        Ok(ReferenceWeight(Tensor::zeros(&shape[..], DType::F32, &self.device)?, format))
+    }
+
+    fn replace(&self, w: &mut ReferenceWeight, first: usize, tensor: &HostTensor<'_>) -> Result<()> {
+        let (stack, shape) = w.stack("replace")?;
+        check::replacement(shape, first, tensor)?;
+        let values = Tensor::from_vec(tensor.rounded(w.1)?, tensor.shape, &self.device)?;
+        Ok(stack.slice_set(&values, 0, first)?)
     }
 
     fn weight_bytes(&self, w: &ReferenceWeight) -> usize {

@@ -270,6 +270,42 @@ fn choices_one_by_one_are_the_experts() {
     assert!(b.assign(&[0, 1], &mut b.routing(1, 1).unwrap()).is_err());
 }
 
+/// A stack that was filled piece by piece, over what lay there before, is the weight of all its matrices, to the bit.
+#[test]
+fn a_stack_is_filled_piece_by_piece() {
+    fn run<B: Backend>(b: &B, r: &mut Random) {
+        for format in FORMATS {
+            let (count, out, inputs) = (r.size(2, 7), r.size(1, 70), 2 * r.size(1, 70));
+            let host = Host::random(r, &[count, out, inputs], format);
+            let old = Host::random(r, &[count, out, inputs], format);
+            let x = buffer(b, &r.numbers(3 * count * inputs));
+            let product = |w: &B::Weight| {
+                let mut y = b.alloc(3 * count * out).unwrap();
+                b.matmul_heads(&x, inputs, 3, w, &mut y, out).unwrap();
+                read(b, &y, 3 * count * out)
+            };
+            let mut stack = b.stack([count, out, inputs], format).unwrap();
+            b.replace(&mut stack, 0, &old.tensor()).unwrap();
+            let cut = r.size(1, count - 1);
+            b.replace(&mut stack, cut, &host.matrices(cut..count).tensor()).unwrap();
+            b.replace(&mut stack, 0, &host.matrices(0..cut).tensor()).unwrap();
+            assert_eq!(b.weight_bytes(&stack), b.weight_bytes(&host.on(b)));
+            assert!(product(&stack) == product(&host.on(b)), "{} on {}", format.name(), b.name());
+            // Nothing is written outside.
+            assert!(b.replace(&mut stack, cut, &host.tensor()).is_err());
+            let mut other = b.stack([count, out + 1, inputs], format).unwrap();
+            assert!(b.replace(&mut other, 0, &host.tensor()).is_err());
+        }
+        assert!(b.stack([0, 1, 1], FORMATS[0]).is_err() && b.stack([usize::MAX, 2, 2], FORMATS[0]).is_err());
+        let mut matrix = Host::exact(&[1, 1], &[1.0]).on(b);
+        assert!(b.replace(&mut matrix, 0, &Host::exact(&[1, 1, 1], &[1.0]).tensor()).is_err());
+    }
+    let mut r = Random::new(15);
+    run(&Reference::new(), &mut r);
+    run(&Cpu::new(2), &mut r);
+    gpu().iter().for_each(|gpu| run(gpu, &mut r));
+}
+
 #[test]
 fn ties_go_to_the_lower_expert() {
     fn chosen<B: Backend>(b: &B, spec: &RouterSpec) -> Vec<Vec<u32>> {

@@ -97,6 +97,17 @@ impl Host {
         HostTensor { dtype: self.dtype, shape: &self.shape, data: &self.data[1..], scales }
     }
 
+    /// Matrices `range` of a stack.
+    pub fn matrices(&self, range: std::ops::Range<usize>) -> Self {
+        let cut = |bytes: &[u8]| {
+            let size = bytes.len() / self.shape[0];
+            bytes[range.start * size..range.end * size].to_vec()
+        };
+        let shape = vec![range.len(), self.shape[1], self.shape[2]];
+        let data = [&[0], &cut(&self.data[1..])[..]].concat();
+        Self { shape, data, scales: cut(&self.scales), ..self.clone() }
+    }
+
     pub fn on<B: Backend>(&self, b: &B) -> B::Weight {
         b.weight(&self.tensor(), self.format).unwrap()
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use borealis_kernels::{DeviceSpec, QuantFormat};
+use borealis_model::LoadOptions;
 use borealis_model::ranks::{Placement, Traffic, load_threads};
 use borealis_weights::Checkpoint;
 
@@ -19,7 +20,8 @@ pub fn check(name: &str, checkpoint: &Checkpoint, prompt: &[u32]) -> bool {
     let one = greedy(&mut Sequence::new(checkpoint, &CPU, QuantFormat::F32), prompt);
     for ranks in (2..=4).filter(|n| *n <= experts) {
         let placement = Arc::new(Placement::round_robin(&config, ranks).expect("a placement"));
-        let model = load_threads(checkpoint, &CPU, QuantFormat::F32, ranks, &placement, Arc::new(Traffic::default()));
+        let options = LoadOptions { threads: ranks, ..LoadOptions::new(QuantFormat::F32) };
+        let model = load_threads(checkpoint, &CPU, &options, &placement, Arc::new(Traffic::default()));
         let found = greedy(&mut Sequence::of(checkpoint, model.expect("a model"), true), prompt);
         assert!(found == one, "{name}: {ranks} ranks compute other bits than one");
     }

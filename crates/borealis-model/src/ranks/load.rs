@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use borealis_kernels::{Backend, DeviceSpec, QuantFormat};
+use borealis_kernels::{Backend, DeviceSpec};
 use borealis_weights::Checkpoint;
 
 use super::exchange::Exchange;
@@ -13,11 +13,12 @@ use super::traffic::Traffic;
 use crate::error::{ModelError, Result};
 use crate::forward::{Forward, OnDevice, Runner, default_threads, on_device};
 use crate::model::Model;
+use crate::options::LoadOptions;
 
 /// A rank's part of a checkpoint.
 struct Part<'a> {
     checkpoint: &'a Checkpoint,
-    format: QuantFormat,
+    options: &'a LoadOptions,
     placement: &'a Arc<Placement>,
 }
 
@@ -30,13 +31,13 @@ struct Away<'a>(Part<'a>, usize);
 impl OnDevice for Home<'_> {
     type Out = Box<dyn Forward>;
     fn run<B: Backend>(self, backend: B) -> Result<Self::Out> {
-        let Self(Part { checkpoint, format, placement }, exchange, traffic) = self;
+        let Self(Part { checkpoint, options, placement }, exchange, traffic) = self;
         if exchange.ranks() != placement.ranks() {
             let (have, placed) = (exchange.ranks(), placement.ranks());
             return Err(ModelError::Ranks(format!("the placement is for {placed} ranks, there are {have}")));
         }
         let share = (placement.ranks() > 1).then_some((&**placement, 0));
-        let model = Arc::new(Model::load_share(checkpoint, backend, format, share)?);
+        let model = Arc::new(Model::load_share(checkpoint, backend, options, share)?);
         let mut runner = Runner::new(model)?;
         if share.is_some() {
             runner.spread(exchange, placement.clone(), traffic)?;
@@ -48,55 +49,54 @@ impl OnDevice for Home<'_> {
 impl OnDevice for Away<'_> {
     type Out = Box<dyn Shard>;
     fn run<B: Backend>(self, backend: B) -> Result<Self::Out> {
-        let Self(Part { checkpoint, format, placement }, rank) = self;
-        Ok(Box::new(Held::load(checkpoint, backend, format, placement, rank)?))
+        let Self(Part { checkpoint, options, placement }, rank) = self;
+        Ok(Box::new(Held::load(checkpoint, backend, options, placement, rank)?))
     }
 }
 
-/// Loads what rank 0 holds: everything but the experts of the other ranks, which `exchange` reaches. `threads` is for the CPU (0 = by size).
+/// Loads what rank 0 holds: everything but the experts of the other ranks, which `exchange` reaches.
 pub fn load_home(
     checkpoint: &Checkpoint,
     device: &DeviceSpec,
-    format: QuantFormat,
-    threads: usize,
+    options: &LoadOptions,
     placement: &Arc<Placement>,
     (exchange, traffic): (Box<dyn Exchange>, Arc<Traffic>),
 ) -> Result<Box<dyn Forward>> {
-    on_device(checkpoint, device, threads, Home(Part { checkpoint, format, placement }, exchange, traffic))
+    on_device(checkpoint, device, options.threads, Home(Part { checkpoint, options, placement }, exchange, traffic))
 }
 
 /// Loads what another rank holds: its experts and nothing else.
 pub fn load_shard(
     checkpoint: &Checkpoint,
     device: &DeviceSpec,
-    format: QuantFormat,
-    threads: usize,
+    options: &LoadOptions,
     placement: &Arc<Placement>,
     rank: usize,
 ) -> Result<Box<dyn Shard>> {
-    on_device(checkpoint, device, threads, Away(Part { checkpoint, format, placement }, rank))
+    on_device(checkpoint, device, options.threads, Away(Part { checkpoint, options, placement }, rank))
 }
 
-/// All ranks in this process, each a thread with a backend of its own; the threads (0 = by size) are shared out among them.
+/// All ranks in this process, each a thread with a backend of its own; the threads and the room for experts are shared out among them.
 pub fn load_threads(
     checkpoint: &Checkpoint,
     device: &DeviceSpec,
-    format: QuantFormat,
-    threads: usize,
+    options: &LoadOptions,
     placement: &Arc<Placement>,
     traffic: Arc<Traffic>,
 ) -> Result<Box<dyn Forward>> {
-    let threads = if threads == 0 { default_threads(checkpoint)? } else { threads };
-    let share = (threads / placement.ranks()).max(1);
-    let (exchange, members) = Threads::new(placement.ranks());
+    let ranks = placement.ranks();
+    let threads = if options.threads == 0 { default_threads(checkpoint)? } else { options.threads };
+    let experts = options.experts.map(|bytes| bytes / ranks as u64);
+    let options = &LoadOptions { threads: (threads / ranks).max(1), experts, ..options.clone() };
+    let (exchange, members) = Threads::new(ranks);
     for (i, mut member) in members.into_iter().enumerate() {
         let rank = i + 1;
-        let mut shard = load_shard(checkpoint, device, format, share, placement, rank)?;
+        let mut shard = load_shard(checkpoint, device, options, placement, rank)?;
         // What goes wrong is told to the home by `serve`; a panic closes the channel, which the home sees.
         std::thread::Builder::new()
             .name(format!("borealis-rank-{rank}"))
             .spawn(move || serve(shard.as_mut(), &mut member))
             .map_err(|error| ModelError::Ranks(format!("cannot start the thread of rank {rank}: {error}")))?;
     }
-    load_home(checkpoint, device, format, share, placement, (Box::new(exchange), traffic))
+    load_home(checkpoint, device, options, placement, (Box::new(exchange), traffic))
 }

@@ -28,6 +28,7 @@ pub use load::{load_home, load_shard, load_threads};
 #[cfg(unix)]
 pub use mpi::{Mpi, MpiMember, MpiWorld};
 pub use placement::Placement;
+pub(crate) use shard::run_bytes as spread_bytes;
 pub use shard::{Shard, serve};
 pub(crate) use spread::Spread;
 pub use threads::{ThreadMember, Threads};

@@ -1,17 +1,20 @@
 //! The experts of one rank, and the loop of a member.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use borealis_kernels::{Backend, QuantFormat};
+use borealis_kernels::Backend;
 use borealis_weights::Checkpoint;
 
 use super::exchange::{Member, Parcel};
 use super::placement::Placement;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
+use crate::hot::Taken;
 use crate::load::Loader;
 use crate::moe::ExpertWeights;
 use crate::names::tensor_names;
+use crate::options::LoadOptions;
 
 /// Assignments that are computed at once at most: bounds the buffers, whatever a step brings.
 const RUN: usize = 1024;
@@ -22,13 +25,28 @@ pub(crate) struct Runs<B: Backend> {
     out: B::Buffer,
     routing: B::Routing,
     zeros: Vec<f32>,
+    /// Outputs of a run, rows of `x` that it takes, and the matrices that they go to.
+    host: (Vec<f32>, Vec<u32>, Vec<u32>),
     width: usize,
+}
+
+/// Bytes of [`Runs::new`]: two buffers on the device, two on the host.
+pub(crate) fn run_bytes(width: usize) -> u64 {
+    4 * 4 * (RUN * width) as u64
 }
 
 impl<B: Backend> Runs<B> {
     pub fn new(b: &B, width: usize) -> Result<Self> {
         let zeros = vec![0.0; RUN * width];
-        Ok(Self { x: b.alloc(RUN * width)?, out: b.alloc(RUN * width)?, routing: b.routing(RUN, 1)?, zeros, width })
+        let host = (zeros.clone(), Vec::with_capacity(RUN), Vec::with_capacity(RUN));
+        Ok(Self {
+            x: b.alloc(RUN * width)?,
+            out: b.alloc(RUN * width)?,
+            routing: b.routing(RUN, 1)?,
+            zeros,
+            host,
+            width,
+        })
     }
 
     /// The output of expert `experts[a]` for row `rows[a]` of `x`, for all assignments a.
@@ -41,13 +59,35 @@ impl<B: Backend> Runs<B> {
         results: &mut Vec<f32>,
     ) -> Result<()> {
         results.resize(rows.len() * self.width, 0.0);
-        let parts = rows.chunks(RUN).zip(experts.chunks(RUN));
-        for ((rows, experts), out) in parts.zip(results.chunks_mut(RUN * self.width)) {
-            b.gather(x, rows, self.width, &mut self.x)?;
-            b.assign(experts, &mut self.routing)?;
-            b.write(&mut self.out, 0, &self.zeros[..out.len()])?;
-            weights.forward(b, &self.x, rows.len(), &self.routing, &mut self.out)?;
-            b.read(&self.out, 0, out)?;
+        weights.each(b, experts, |stacks, taken| {
+            taken.chunks(RUN).try_for_each(|part| self.part(b, stacks, (x, rows), part, results))
+        })
+    }
+
+    /// A part of the assignments, at most [`RUN`].
+    fn part(
+        &mut self,
+        b: &B,
+        (gate_up, down): (&B::Weight, &B::Weight),
+        (x, rows): (&B::Buffer, &[u32]),
+        taken: &[Taken],
+        results: &mut [f32],
+    ) -> Result<()> {
+        let (out, from, to) = &mut self.host;
+        from.clear();
+        to.clear();
+        for t in taken {
+            from.push(rows[t.assignment as usize]);
+            to.push(t.matrix);
+        }
+        let out = &mut out[..taken.len() * self.width];
+        b.gather(x, from, self.width, &mut self.x)?;
+        b.assign(to, &mut self.routing)?;
+        b.write(&mut self.out, 0, &self.zeros[..out.len()])?;
+        b.experts(&self.x, taken.len(), &self.routing, gate_up, down, &mut self.out)?;
+        b.read(&self.out, 0, out)?;
+        for (t, values) in taken.iter().zip(out.chunks_exact(self.width)) {
+            results[t.assignment as usize * self.width..][..self.width].copy_from_slice(values);
         }
         Ok(())
     }
@@ -77,14 +117,21 @@ impl<B: Backend> Held<B> {
     pub fn load(
         checkpoint: &Checkpoint,
         backend: B,
-        format: QuantFormat,
+        options: &LoadOptions,
         placement: &Placement,
         rank: usize,
     ) -> Result<Self> {
         let config = ModelConfig::new(checkpoint.manifest())?;
         let tensors = checkpoint.tensors("")?;
         tensors.check(&tensor_names(&config))?;
-        let loader = Loader { backend: &backend, tensors, format, share: Some((placement, rank)) };
+        let loader = Loader {
+            backend: &backend,
+            tensors,
+            format: options.format,
+            share: Some((placement, rank)),
+            places: options.places(&config),
+            copies: Arc::default(),
+        };
         let width = config.hidden_size;
         let layer = |i: usize| config.routed(i).map(|e| ExpertWeights::load(&loader, i, width, e)).transpose();
         let layers = (0..config.num_hidden_layers).map(layer).collect::<Result<_>>()?;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use borealis_kernels::Backend;
 
-use super::exchange::{Exchange, Parcel};
+use super::exchange::{Exchange, Local, Parcel};
 use super::placement::Placement;
 use super::shard::Runs;
 use super::traffic::Traffic;
+use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::moe::ExpertWeights;
 
@@ -71,6 +72,12 @@ impl<B: Backend> Spread<B> {
         })
     }
 
+    /// For one rank whose experts do not all fit its device: choices are computed one by one, as if they were sent.
+    pub fn local(b: &B, config: &ModelConfig) -> Result<Self> {
+        let placement = Arc::new(Placement::round_robin(config, 1)?);
+        Self::new(b, config.hidden_size, Box::new(Local), placement, Arc::default())
+    }
+
     /// A step begins.
     pub fn begin(&mut self) {
         self.step += 1;
@@ -90,7 +97,8 @@ impl<B: Backend> Spread<B> {
             return Err(ModelError::Ranks("a rank has failed in an earlier step: start all ranks again".into()));
         }
         let result = self.layer(b, weights, (x, rows), routing, hidden);
-        self.failed = result.is_err();
+        // Parcels of other ranks may still be on their way.
+        self.failed = result.is_err() && self.parcels.len() > 1;
         result
     }
 
@@ -103,8 +111,10 @@ impl<B: Backend> Spread<B> {
         hidden: &mut B::Buffer,
     ) -> Result<()> {
         let begin = Instant::now();
-        self.x.resize(rows * self.width, 0.0);
-        b.read(x, 0, &mut self.x)?;
+        if self.parcels.len() > 1 {
+            self.x.resize(rows * self.width, 0.0);
+            b.read(x, 0, &mut self.x)?;
+        }
         self.sort(weights, &b.read_routing(routing, rows)?, rows);
         let (mut sent, mut received) = (0, 0);
         let busy: Vec<usize> = (1..self.parcels.len()).filter(|r| !self.parcels[*r].rows.is_empty()).collect();

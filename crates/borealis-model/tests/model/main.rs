@@ -5,6 +5,7 @@ mod errors;
 mod foreign;
 mod formats;
 mod goldens;
+mod hot;
 mod metamorphic;
 mod naive;
 mod ranks;

@@ -7,7 +7,7 @@ use borealis_kernels::{DeviceSpec, QuantFormat};
 use borealis_model::ranks::{
     Exchange, Identity, Local, Member, Parcel, Placement, Threads, Traffic, load_home, load_shard, load_threads, serve,
 };
-use borealis_model::{Batch, Forward, Logits, ModelConfig, load};
+use borealis_model::{Batch, Forward, LoadOptions, Logits, ModelConfig, load};
 use borealis_weights::Checkpoint;
 use borealis_weights::testing::{text_config, tiny_config};
 use proptest::prelude::*;
@@ -34,9 +34,14 @@ fn batch(c: &ModelConfig, seed: u64) -> Batch {
     rows.batch
 }
 
+fn with_threads(format: QuantFormat, threads: usize) -> LoadOptions {
+    LoadOptions { threads, ..LoadOptions::new(format) }
+}
+
 fn spread(checkpoint: &Checkpoint, format: QuantFormat, placement: Placement) -> (Box<dyn Forward>, Arc<Traffic>) {
     let traffic = Arc::new(Traffic::default());
-    let model = load_threads(checkpoint, &CPU, format, 2, &Arc::new(placement), traffic.clone()).unwrap();
+    let model =
+        load_threads(checkpoint, &CPU, &with_threads(format, 2), &Arc::new(placement), traffic.clone()).unwrap();
     (model, traffic)
 }
 
@@ -153,7 +158,7 @@ fn the_reference_backend_spreads_too() {
     let placement = Arc::new(Placement::round_robin(&c, 2).unwrap());
     let traffic = Arc::new(Traffic::default());
     let device = DeviceSpec::Reference;
-    let mut many = load_threads(&checkpoint, &device, QuantFormat::F32, 1, &placement, traffic).unwrap();
+    let mut many = load_threads(&checkpoint, &device, &with_threads(QuantFormat::F32, 1), &placement, traffic).unwrap();
     many.allocate(256, 64).unwrap();
     let batch = batch(&c, 5);
     let one = step(runner(&checkpoint, &device, 64).as_mut(), &batch);
@@ -168,7 +173,7 @@ fn each_rank_holds_its_share() {
     for ranks in [2, 4] {
         let placement = Arc::new(Placement::round_robin(&c, ranks).unwrap());
         let shards: Vec<u64> = (1..ranks)
-            .map(|r| load_shard(&checkpoint, &CPU, QuantFormat::F32, 1, &placement, r).unwrap().bytes())
+            .map(|r| load_shard(&checkpoint, &CPU, &with_threads(QuantFormat::F32, 1), &placement, r).unwrap().bytes())
             .collect();
         let (home, _) = spread(&checkpoint, QuantFormat::F32, (*placement).clone());
         let home = home.summary().device_bytes;
@@ -184,7 +189,7 @@ fn one_rank_costs_nothing() {
     let traffic = Arc::new(Traffic::default());
     let placement = Arc::new(Placement::round_robin(&c, 1).unwrap());
     let exchange = (Box::new(Local) as Box<dyn Exchange>, traffic.clone());
-    let mut model = load_home(&checkpoint, &CPU, QuantFormat::F32, 1, &placement, exchange).unwrap();
+    let mut model = load_home(&checkpoint, &CPU, &with_threads(QuantFormat::F32, 1), &placement, exchange).unwrap();
     model.allocate(64, 64).unwrap();
     let batch = batch(&c, 5);
     assert!(step(model.as_mut(), &batch) == step(runner(&checkpoint, &CPU, 64).as_mut(), &batch));
@@ -241,13 +246,13 @@ fn a_rank_that_ends_is_named_with_its_step() {
     let (exchange, members) = Threads::new(3);
     let layers = c.routed_layers();
     for (i, member) in members.into_iter().enumerate() {
-        let mut shard = load_shard(&checkpoint, &CPU, QuantFormat::F32, 1, &placement, i + 1).unwrap();
+        let mut shard = load_shard(&checkpoint, &CPU, &with_threads(QuantFormat::F32, 1), &placement, i + 1).unwrap();
         // Rank 2 serves two steps and dies in the third.
         let mut member = Mortal(member, if i == 1 { 2 * layers + 1 } else { usize::MAX });
         std::thread::spawn(move || serve(shard.as_mut(), &mut member));
     }
     let exchange = (Box::new(exchange) as Box<dyn Exchange>, Arc::new(Traffic::default()));
-    let mut model = load_home(&checkpoint, &CPU, QuantFormat::F32, 1, &placement, exchange).unwrap();
+    let mut model = load_home(&checkpoint, &CPU, &with_threads(QuantFormat::F32, 1), &placement, exchange).unwrap();
     model.allocate(64, 64).unwrap();
     let batch = batch(&c, 5);
     let mut out = Logits::default();
@@ -264,7 +269,7 @@ fn a_parcel_that_does_not_fit_is_refused() {
     let (_folder, checkpoint) = checkpoint(&tiny_config(), 3);
     let c = ModelConfig::new(checkpoint.manifest()).unwrap();
     let placement = Arc::new(Placement::round_robin(&c, 2).unwrap());
-    let mut shard = load_shard(&checkpoint, &CPU, QuantFormat::F32, 1, &placement, 1).unwrap();
+    let mut shard = load_shard(&checkpoint, &CPU, &with_threads(QuantFormat::F32, 1), &placement, 1).unwrap();
     let good = Parcel { x: vec![0.5; c.hidden_size], rows: vec![0, 0], experts: vec![0, 1], ..Parcel::default() };
     shard.compute(&mut good.clone()).unwrap();
     for bad in [
