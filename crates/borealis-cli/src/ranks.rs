@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use borealis_engine::{Engine, EngineConfig};
+use borealis_model::LoadOptions;
 use borealis_model::ranks::{self as model, Identity, MpiWorld, Placement, Traffic, TrafficTotals};
 use borealis_weights::Checkpoint;
 use serde::{Deserialize, Serialize};
@@ -99,9 +100,9 @@ impl Ranks {
         let placement = Arc::new(self.placement(&checkpoint)?);
         let identity = Identity::new(&checkpoint, format, &placement).map_err(CliError::failed)?;
         world.agree(&identity).map_err(CliError::failed)?;
-        let threads = self.threads(&checkpoint, &config)?;
+        let options = LoadOptions { threads: self.threads(&checkpoint, &config)?, ..LoadOptions::new(format) };
         let mut member = world.member();
-        let shard = model::load_shard(&checkpoint, &config.device, format, threads, &placement, world.rank());
+        let shard = model::load_shard(&checkpoint, &config.device, &options, &placement, world.rank());
         match shard {
             Ok(mut shard) => model::serve(shard.as_mut(), &mut member).map_err(CliError::failed),
             Err(error) => {
@@ -120,18 +121,18 @@ impl Ranks {
         self.traffic = Arc::default();
         let (placement, format) =
             (Arc::new(self.placement(&checkpoint)?), borealis_engine::weight_format(&checkpoint, &config)?);
-        let threads = self.threads(&checkpoint, &config)?;
+        let options = LoadOptions { threads: self.threads(&checkpoint, &config)?, ..LoadOptions::new(format) };
         let loaded = match &self.world {
             Some(world) => {
                 world.end_session().map_err(CliError::failed)?;
                 let identity = Identity::new(&checkpoint, format, &placement).map_err(CliError::failed)?;
                 world.agree(&identity).map_err(CliError::failed)?;
                 let exchange = (Box::new(world.home()) as Box<dyn model::Exchange>, self.traffic.clone());
-                model::load_home(&checkpoint, &config.device, format, threads, &placement, exchange)
+                model::load_home(&checkpoint, &config.device, &options, &placement, exchange)
             }
             None => {
                 let traffic = self.traffic.clone();
-                model::load_threads(&checkpoint, &config.device, format, threads, &placement, traffic)
+                model::load_threads(&checkpoint, &config.device, &options, &placement, traffic)
             }
         };
         let tokenizers = borealis_engine::open_tokenizers(&checkpoint, &config)?;
