@@ -1,7 +1,7 @@
 //! Where to compute: as the user says it, and what is there.
 
 use crate::backend::Result;
-use crate::{Cuda, KernelError};
+use crate::{Cuda, KernelError, Metal, Reference};
 
 /// Where to compute, as the user says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +12,12 @@ pub enum DeviceSpec {
     Cpu,
     /// [`crate::Cuda`]: the NVIDIA GPU with this number.
     Cuda(usize),
+    /// [`crate::Metal`]: the GPU of a Mac.
+    Metal,
     /// [`crate::Reference`] on candle's CPU device.
     Reference,
+    /// [`crate::Reference`] on candle's Metal device: our own Metal kernels play no part.
+    ReferenceMetal,
 }
 
 /// A device that was found and can be used.
@@ -23,29 +27,41 @@ pub enum Device {
     Cpu,
     /// [`crate::Cuda`].
     Cuda(Cuda),
+    /// [`crate::Metal`].
+    Metal(Metal),
     /// [`crate::Reference`].
-    Reference,
+    Reference(Reference),
 }
 
 impl DeviceSpec {
-    /// Looks for the device. [`DeviceSpec::Auto`] takes the first GPU when there is one that can be used, and the CPU otherwise; a device that was
-    /// named is never replaced by another one: [`KernelError::Unavailable`] says why it cannot be used.
+    /// Looks for the device. [`DeviceSpec::Auto`] takes the Mac's GPU or the first NVIDIA GPU when there is one that can be used, and the CPU otherwise; a
+    /// device that was named is never replaced by another one: [`KernelError::Unavailable`] says why it cannot be used.
     pub fn open(&self) -> Result<Device> {
         match self {
-            Self::Auto => Ok(Cuda::open(0).map_or(Device::Cpu, Device::Cuda)),
+            Self::Auto => Ok(Self::best().and_then(|best| best.open().ok()).unwrap_or(Device::Cpu)),
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(ordinal) => Cuda::open(*ordinal).map(Device::Cuda),
-            Self::Reference => Ok(Device::Reference),
+            Self::Metal => Metal::open().map(Device::Metal),
+            Self::Reference => Ok(Device::Reference(Reference::new())),
+            Self::ReferenceMetal => Reference::on_metal().map(Device::Reference),
         }
+    }
+
+    /// The GPU that [`DeviceSpec::Auto`] tries: `None` when there is nothing that could be one.
+    fn best() -> Option<Self> {
+        if cfg!(target_os = "macos") {
+            return Some(Self::Metal);
+        }
+        Cuda::driver_is_installed().then_some(Self::Cuda(0))
     }
 
     /// Why [`DeviceSpec::Auto`] computes on the CPU although there is a GPU's driver, in one line. `None` when it does not, when there is no driver
     /// (the CPU is the best device then, not a substitute), or when a device was named.
     pub fn fallback(&self) -> Option<String> {
-        if *self != Self::Auto || !Cuda::driver_is_installed() {
+        if *self != Self::Auto {
             return None;
         }
-        let why = Cuda::open(0).err()?;
+        let why = Self::best()?.open().err()?;
         Some(format!("computing on the CPU: {why}"))
     }
 }
@@ -57,7 +73,9 @@ impl std::str::FromStr for DeviceSpec {
             "auto" => Ok(Self::Auto),
             "cpu" => Ok(Self::Cpu),
             "cuda" => Ok(Self::Cuda(0)),
+            "metal" => Ok(Self::Metal),
             "reference" => Ok(Self::Reference),
+            "reference:metal" => Ok(Self::ReferenceMetal),
             _ => match s.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
                 Some(n) => Ok(Self::Cuda(n)),
                 None => Err(KernelError::Device(s.to_string())),
@@ -72,7 +90,9 @@ impl std::fmt::Display for DeviceSpec {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::Metal => f.write_str("metal"),
             Self::Reference => f.write_str("reference"),
+            Self::ReferenceMetal => f.write_str("reference:metal"),
         }
     }
 }
@@ -83,11 +103,11 @@ mod tests {
 
     #[test]
     fn names_come_back() {
-        for name in ["auto", "cpu", "cuda:0", "cuda:17", "reference"] {
+        for name in ["auto", "cpu", "cuda:0", "cuda:17", "metal", "reference", "reference:metal"] {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
         }
         assert_eq!("cuda".parse::<DeviceSpec>().unwrap(), DeviceSpec::Cuda(0));
-        for bad in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU"] {
+        for bad in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "metal:0", "reference:cuda"] {
             assert!(matches!(bad.parse::<DeviceSpec>(), Err(KernelError::Device(name)) if name == bad));
         }
     }
@@ -96,5 +116,19 @@ mod tests {
     fn a_device_that_is_not_there_is_refused() {
         let error = DeviceSpec::Cuda(4711).open().unwrap_err();
         assert!(error.to_string().starts_with("device \"cuda:4711\" cannot be used: "), "{error}");
+    }
+
+    #[test]
+    #[cfg(not(target_os = "macos"))]
+    fn metal_is_refused_where_it_is_not() {
+        let said = |device: DeviceSpec| device.open().unwrap_err().to_string();
+        assert_eq!(
+            said(DeviceSpec::ReferenceMetal),
+            "device \"reference:metal\" cannot be used: Metal is a part of macOS"
+        );
+        // With the emulator on the search path there is one.
+        if let Err(error) = DeviceSpec::Metal.open() {
+            assert_eq!(error.to_string(), "device \"metal\" cannot be used: Metal is a part of macOS");
+        }
     }
 }

@@ -12,7 +12,7 @@ pub enum KernelError {
         what: String,
     },
     /// A name that is no device.
-    #[error("unknown device \"{0}\": use auto, cpu, cuda, cuda:N or reference")]
+    #[error("unknown device \"{0}\": use auto, cpu, cuda, cuda:N, metal, reference or reference:metal")]
     Device(String),
     /// A device that this machine does not have or that cannot be used.
     #[error("device \"{device}\" cannot be used: {why}")]
@@ -40,6 +40,14 @@ pub enum KernelError {
         /// The call or the kernel.
         what: &'static str,
         /// What the driver says.
+        error: String,
+    },
+    /// An error of Metal.
+    #[error("Metal, {what}: {error}")]
+    Metal {
+        /// The call or the kernel.
+        what: &'static str,
+        /// What Metal says.
         error: String,
     },
     /// A storage format that the operation does not take.

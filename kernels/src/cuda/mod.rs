@@ -16,7 +16,7 @@ mod matmul;
 mod moe;
 mod program;
 mod uploads;
-mod weight;
+pub(crate) mod weight;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -69,7 +69,7 @@ macro_rules! by_format {
         }
     };
 }
-use by_format;
+pub(crate) use by_format;
 
 impl Cuda {
     /// Opens device `ordinal`. Fails with [`crate::KernelError::Unavailable`], which says why: no driver, too old a driver, no such device, a device
@@ -140,12 +140,12 @@ impl std::fmt::Debug for CudaBuffer {
 }
 
 /// Bytes of a slice of numbers.
-fn bytes(data: &[f32]) -> &[u8] {
+pub(crate) fn bytes(data: &[f32]) -> &[u8] {
     // SAFETY: f32 has no padding, every byte of it is initialised, and bytes need no alignment.
     unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), size_of_val(data)) }
 }
 
-fn bytes_mut(data: &mut [f32]) -> &mut [u8] {
+pub(crate) fn bytes_mut(data: &mut [f32]) -> &mut [u8] {
     // SAFETY: as `bytes`; every pattern of bytes is an f32.
     unsafe { std::slice::from_raw_parts_mut(data.as_mut_ptr().cast(), size_of_val(data)) }
 }

@@ -136,7 +136,7 @@ impl std::fmt::Debug for CudaWeight {
     }
 }
 
-fn bits_of(format: QuantFormat) -> usize {
+pub(crate) fn bits_of(format: QuantFormat) -> usize {
     match format {
         QuantFormat::F32 => 32,
         QuantFormat::Bf16 => 16,
@@ -146,7 +146,7 @@ fn bits_of(format: QuantFormat) -> usize {
 }
 
 /// Appends one row in `format`; `values` is scratch of the row's length.
-fn encode(
+pub(crate) fn encode(
     tensor: &HostTensor<'_>,
     row: usize,
     format: QuantFormat,

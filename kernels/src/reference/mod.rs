@@ -45,6 +45,19 @@ impl Reference {
     pub fn new() -> Self {
         Self { device: Device::Cpu }
     }
+
+    /// On candle's Metal device. Fails with [`crate::KernelError::Unavailable`] where there is none.
+    ///
+    /// What goes through the host there, because the specification asks for lists that candle has no operation for: the choice of experts (`route`: the
+    /// scores are read back and sorted), angles of rotation, tables of patches and of upsampling, colours (`paint`). Everything else stays on the device.
+    pub fn on_metal() -> Result<Self> {
+        let unavailable = |why: String| crate::KernelError::Unavailable { device: "reference:metal".into(), why };
+        if !cfg!(target_os = "macos") {
+            return Err(unavailable("Metal is a part of macOS".into()));
+        }
+        let device = Device::new_metal(0).map_err(|error| unavailable(error.to_string()))?;
+        Ok(Self { device })
+    }
 }
 
 impl Default for Reference {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use borealis_kernels::{Activation, Backend, Columns, Cpu, Reference};
 
 use crate::rows::cut;
-use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, read};
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, metal, read};
 
 #[derive(Clone)]
 struct LayerNorm {
@@ -100,6 +100,7 @@ fn columns_are_copied_and_their_neighbours_kept() {
     assert_eq!(run(&Reference::new()), want);
     assert_eq!(run(&Cpu::new(2)), want);
     gpu().iter().for_each(|gpu| assert_eq!(run(gpu), want));
+    metal().iter().for_each(|metal| assert_eq!(run(metal), want));
 }
 
 struct Functions(Vec<f32>, f32);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use borealis_kernels::{Backend, Canvas, Cpu, Instructions, Patches, QuantFormat, Reference, Target};
 
-use crate::support::{Backends, Case, Host, Random, buffer, gpu, nmse, read};
+use crate::support::{Backends, Case, Host, Random, buffer, gpu, metal, nmse, read};
 
 struct Copies {
     p: Patches,
@@ -153,7 +153,7 @@ fn paint_i420() {
     let mut r = Random::new(24);
     let (reference, cpu, two, scalar) =
         (Reference::new(), Cpu::new(1), Cpu::new(2), Cpu::with_instructions(1, Instructions::Scalar));
-    let gpu = gpu();
+    let (gpu, metal) = (gpu(), metal());
     for _ in 0..40 {
         let case = Paint::random(&mut r, true);
         let (want, have) = (case.i420(&reference), case.i420(&cpu));
@@ -161,8 +161,8 @@ fn paint_i420() {
         assert!(want.iter().zip(&have).all(|(a, b)| a.abs_diff(*b) <= 1), "{:?}", case.canvas);
         let others = want.iter().zip(&have).filter(|(a, b)| a != b).count();
         assert!(others * 200 <= want.len(), "{others} of {} bytes differ, {:?}", want.len(), case.canvas);
-        if let Some(gpu) = &gpu {
-            let have = case.i420(gpu);
+        let on_gpus = [gpu.as_ref().map(|gpu| case.i420(gpu)), metal.as_ref().map(|metal| case.i420(metal))];
+        for have in on_gpus.into_iter().flatten() {
             assert!(want.iter().zip(&have).all(|(a, b)| a.abs_diff(*b) <= 1), "{:?}", case.canvas);
         }
         assert_eq!(have, case.i420(&two));

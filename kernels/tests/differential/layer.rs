@@ -5,7 +5,7 @@ use std::ops::Range;
 use borealis_kernels::{Backend, Cpu, Instructions, KernelError, KvFormat, Reference, RouterSpec, Scoring, Span};
 
 use crate::rows::cut;
-use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, nmse, read};
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, metal, nmse, read};
 
 #[derive(Clone)]
 struct Attention {
@@ -101,6 +101,7 @@ fn attention_refuses_what_it_cannot_do() {
     tries(&Reference::new());
     tries(&Cpu::new(1));
     gpu().iter().for_each(tries);
+    metal().iter().for_each(tries);
 }
 
 #[derive(Clone)]
@@ -334,6 +335,7 @@ fn ties_go_to_the_lower_expert() {
         assert_eq!(chosen(&Cpu::new(1), &spec), want);
         assert_eq!(chosen(&Cpu::with_instructions(1, Instructions::Scalar), &spec), want);
         gpu().iter().for_each(|gpu| assert_eq!(chosen(gpu, &spec), want));
+        metal().iter().for_each(|metal| assert_eq!(chosen(metal, &spec), want));
     }
 }
 

@@ -6,7 +6,7 @@ use borealis_kernels::{
     Activation, Backend, Cpu, HostTensor, HostType, KernelError, KvFormat, QuantFormat, Reference, RopeSpec, Rotation,
 };
 
-use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, read};
+use crate::support::{Backends, Case, FORMATS, Host, Random, buffer, coded, exact_rows, gpu, metal, read};
 
 /// `[rows]` of `width` numbers, cut to some rows.
 pub fn cut(data: &[f32], width: usize, rows: Range<usize>) -> Vec<f32> {
@@ -283,6 +283,7 @@ fn nothing_to_do() {
     tries(&Reference::new());
     tries(&Cpu::new(2));
     gpu().iter().for_each(tries);
+    metal().iter().for_each(tries);
 }
 
 /// Wrong sizes are errors that name the operation.
@@ -313,4 +314,5 @@ fn wrong_sizes_are_refused() {
     tries(&Reference::new());
     tries(&Cpu::new(1));
     gpu().iter().for_each(tries);
+    metal().iter().for_each(tries);
 }

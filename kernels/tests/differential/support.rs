@@ -1,6 +1,6 @@
 //! Seeded data, host tensors and the comparison itself.
 
-use borealis_kernels::{Backend, Cpu, Cuda, HostTensor, HostType, Instructions, QuantFormat, Reference};
+use borealis_kernels::{Backend, Cpu, Cuda, HostTensor, HostType, Instructions, Metal, QuantFormat, Reference};
 use half::{bf16, f16};
 
 /// xorshift64*: the same cases on every machine.
@@ -175,9 +175,14 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|x| x.to_bits()).collect()
 }
 
-/// The first GPU; without one the test's half for devices is skipped, saying why.
+/// The first NVIDIA GPU; without one the test's half for it is skipped, saying why.
 pub fn gpu() -> Option<Cuda> {
     Cuda::open(0).inspect_err(|why| eprintln!("skipped: no device: {why}")).ok()
+}
+
+/// The Mac's GPU, or its emulator; as [`gpu`].
+pub fn metal() -> Option<Metal> {
+    Metal::open().inspect_err(|why| eprintln!("skipped: no device: {why}")).ok()
 }
 
 /// The backends under test; made once, so that scratch memory is reused with other shapes.
@@ -188,22 +193,27 @@ pub struct Backends {
     avx2: Cpu,
     scalar: Cpu,
     gpu: Option<Cuda>,
+    metal: Option<Metal>,
 }
 
 impl Backends {
     pub fn new() -> Self {
         let with = |most| Cpu::with_instructions(1, most);
         let (avx2, scalar) = (with(Instructions::Avx2), with(Instructions::Scalar));
-        Self { reference: Reference::new(), cpu: Cpu::new(1), two: Cpu::new(2), avx2, scalar, gpu: gpu() }
+        let (reference, cpu, two) = (Reference::new(), Cpu::new(1), Cpu::new(2));
+        Self { reference, cpu, two, avx2, scalar, gpu: gpu(), metal: metal() }
     }
 
-    /// Reference ~ CPU ~ GPU; one thread == two threads == no SIMD; on each, any number of rows gives the same bits.
+    /// Reference ~ CPU ~ GPUs; one thread == two threads == no SIMD; on each, any number of rows gives the same bits.
     pub fn check<C: Case>(&self, what: &str, case: &C) {
         let want = case.run(&self.reference);
         let have = close(what, case, &self.cpu, &want);
         rows_are_independent(what, case, &self.cpu, &have);
         if let Some(gpu) = &self.gpu {
             rows_are_independent(what, case, gpu, &close(what, case, gpu, &want));
+        }
+        if let Some(metal) = &self.metal {
+            rows_are_independent(what, case, metal, &close(what, case, metal, &want));
         }
         assert_eq!(bits(&have), bits(&case.run(&self.two)), "{what}: two threads give other bits than one");
         assert_eq!(bits(&have), bits(&case.run(&self.avx2)), "{what}: AVX2 gives other bits");
