@@ -1,58 +1,81 @@
 #!/usr/bin/env bash
 # What can be verified about Apple GPUs without a Mac.
 #
-#   scripts/metal.sh            type-checks kernels, weights, tokenizers, model and engine for aarch64-apple-darwin, Metal included (first run: 250 MB
-#                               of downloads and some 6 CPU-minutes; then seconds)
-#   scripts/metal.sh --emulate  runs the Metal kernels on this machine's CPU (g++ alone is needed), under all differential tests and goldens
+#   scripts/metal.sh            type-checks kernels, weights, tokenizers, model and engine for aarch64-apple-darwin, Metal included (the first time about
+#                               150 MB of downloads and 5 CPU-minutes; then seconds)
+#   scripts/metal.sh --emulate  checks the kernels' address spaces (clang) and runs them on this machine's CPU (g++) under all differential tests and goldens
+#
+# Nothing is installed: everything lies in target/metal. Metal's own compiler is Apple's and runs on macOS alone, so that what it accepts is not checked here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source scripts/emulated.sh
 
+say() { printf '\n== %s\n' "$*"; }
 readonly APPLE=aarch64-apple-darwin
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 cache=$target/metal
+mkdir -p "$cache"
 
-skip() { echo "skipped: $*; the code for macOS is not type-checked"; exit 0; }
+skip() { echo "skipped: $*"; exit 0; }
 
-# A compiler with the standard library's sources, which rustup has not everywhere: Debian's, unpacked into the cache and not installed.
+# A compiler with the sources of its standard library, where rustup has no $APPLE: Debian's, unpacked and not installed.
 unpack_compiler() {
-    local root=$cache/compiler std
+    local root=$cache/compiler not="the code for macOS is not type-checked" std llvm package
     [[ ! -x $root/usr/bin/rustc ]] || return 0
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || skip "the target $APPLE is not installed (rustup target add $APPLE) and this is not Debian"
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || skip "there is no target $APPLE (rustup target add $APPLE) and this is not Debian; $not"
+    depends() { apt-cache depends "$1" 2>/dev/null | sed -n "s/.*Depends: \($2\)$/\1/p"; }
+    std=$(depends libstd-rust-web-dev 'libstd-rust-web-[0-9.]*')
+    llvm=$(depends "${std:-none}" 'libllvm[0-9]*')
+    [[ -n $std && -n $llvm ]] || skip "the package rustc-web is not known (apt-get update); $not"
     say "fetching Debian's rustc-web"
-    rm -rf "$cache/deb" "$root.part"
-    mkdir -p "$cache/deb" "$root.part"
-    std=$(apt-cache depends libstd-rust-web-dev 2>/dev/null | sed -n 's/.*Depends: \(libstd-rust-web-[0-9].*\)/\1/p')
-    [[ -n $std ]] || skip "the package libstd-rust-web-dev is not known (apt-get update)"
-    # The compiler's version decides which LLVM it needs.
-    (cd "$cache/deb" && apt-get download -q rustc-web libstd-rust-web-dev rust-web-src "$std" $(apt-cache depends "$std" | sed -n 's/.*Depends: \(libllvm[0-9]*\)$/\1/p')) \
-        >"$cache/download.log" 2>&1 || skip "Debian's packages cannot be fetched (see $cache/download.log)"
-    local package
-    for package in "$cache"/deb/*.deb; do dpkg-deb -x "$package" "$root.part"; done
-    # The standard library is a thirtieth of the sources that come along.
-    (cd "$root.part/usr/src" && find . -mindepth 2 -maxdepth 2 ! -name library -exec rm -rf {} +)
-    rm -rf "$cache/deb"
+    rm -rf "$cache/packages" "$root.part"
+    mkdir -p "$cache/packages" "$root.part"
+    (cd "$cache/packages" && apt-get download rustc-web rust-web-src libstd-rust-web-dev "$std" "$llvm") >"$cache/download.log" 2>&1 \
+        || skip "Debian's packages cannot be fetched (see $cache/download.log); $not"
+    for package in "$cache"/packages/*.deb; do dpkg-deb -x "$package" "$root.part"; done
+    # Of the sources the standard library alone is needed.
+    find "$root.part"/usr/src/* -mindepth 1 -maxdepth 1 ! -name library -exec rm -rf {} +
+    rm -rf "$cache/packages"
     mv "$root.part" "$root"
 }
 
 check() {
-    # The parts of the workspace that need no C library of the target.
-    local packages=(-p borealis-kernels -p borealis-weights -p borealis-tokenizers -p borealis-model -p borealis-engine)
-    # One target: the features of the whole workspace would bring the others' C libraries.
-    unset CARGO_RESOLVER_FEATURE_UNIFICATION CARGO_BUILD_TARGET
-    local flags=(--release --locked --target "$APPLE" --target-dir "$cache/target")
-    mkdir -p "$cache"
+    # Without what needs C libraries of the target (FFmpeg, SQLite), and without others' features.
+    local flags=(-p borealis-kernels -p borealis-weights -p borealis-tokenizers -p borealis-model -p borealis-engine)
+    unset CARGO_RESOLVER_FEATURE_UNIFICATION
     if [[ ! -d $(rustc --print sysroot)/lib/rustlib/$APPLE ]]; then
         unpack_compiler
         export RUSTC=$cache/compiler/usr/bin/rustc RUSTC_BOOTSTRAP=1
-        export LD_LIBRARY_PATH=$cache/compiler/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        LD_LIBRARY_PATH=$(dirname "$(find "$cache/compiler/usr/lib" -name 'librustc_driver*' | head -n 1)")
+        export LD_LIBRARY_PATH
         flags+=(-Zbuild-std=std,panic_unwind)
     fi
-    say "type-check for $APPLE with $("${RUSTC:-rustc}" --version)"
-    cargo check "${flags[@]}" "${packages[@]}"
+    say "types for $APPLE, $("${RUSTC:-rustc}" --version)"
+    cargo check --release --locked --target "$APPLE" --target-dir "$cache/check" "${flags[@]}"
+}
+
+emulate() {
+    command -v g++ >/dev/null || skip "g++ is not installed; the Metal kernels are not run"
+    local tests=(cargo test --release --locked --quiet)
+    if command -v clang++ >/dev/null; then
+        say "address spaces"
+        clang++ -std=c++17 -fsyntax-only -Wall -Wextra -Werror -Wno-unknown-pragmas kernels/metal/emulator/spaces.cpp
+    else
+        echo "skipped: clang is not installed; address spaces of the Metal kernels are not checked"
+    fi
+    say "the emulator"
+    # No contraction: what is one operation on a GPU is written as one. The host's own instructions: a multiply-add is one of them.
+    g++ -std=c++20 -O2 -march=native -ffp-contract=off -U_FORTIFY_SOURCE -fno-strict-aliasing -shared -fPIC -fvisibility=hidden \
+        -Wall -Wextra -Wno-unknown-pragmas -Werror -o "$cache/libborealis-metal.so" kernels/metal/emulator/libmetal.cpp
+    export LD_LIBRARY_PATH=$cache${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    say "operations and models on the emulated device"
+    "${tests[@]}" -p borealis-kernels -p borealis-model --test differential --test model
+    # Threadgroups and threads in descending order: races show as other results.
+    say "operations in reverse"
+    BOREALIS_EMULATOR_REVERSE=1 "${tests[@]}" -p borealis-kernels --test differential
 }
 
 case ${1:-} in
     "") check ;;
-    --emulate) emulate_metal ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+    --emulate) emulate ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

@@ -150,7 +150,7 @@ DEVICE void attention_piece(device const float* q, Slab keys, Slab values, const
     const uint group = a.heads / a.kv_heads, tiles = (group + HEADS - 1) / HEADS;
     const uint row = block.z, head = block.y / tiles, first = block.y % tiles * HEADS;
     const uint mine = min(group - first, uint(HEADS));
-    const Seen seen = spans[row];
+    const Seen seen = copied(spans[row]);
     const uint count = seen_count(seen), from = block.x * PIECE;
     if (from >= count) return;
     const uint n = min(count - from, uint(PIECE));
@@ -202,7 +202,7 @@ DEVICE void attention_piece(device const float* q, Slab keys, Slab values, const
     }                                                                                                                                                            \
     KERNEL_SHARED(attention_##name, device const float* q, device uchar* keys, device float* key_scales, device uchar* values, device float* value_scales,       \
                   constant Seen* spans, constant Attention& a, device float* partial) {                                                                          \
-        attention_piece<K>(q, slab_of(keys, key_scales, a.pitch), slab_of(values, value_scales, a.pitch), spans, a, partial, shared, block, me);                 \
+        attention_piece<K>(q, slab_of(keys, key_scales, a.pitch), slab_of(values, value_scales, a.pitch), spans, copied(a), partial, shared, block, me);                 \
     }
 ATTENTION(KvF32, f32)
 ATTENTION(KvBf16, bf16)
@@ -210,8 +210,8 @@ ATTENTION(KvInt8, int8)
 
 // grid: (heads, rows), 128 threads.
 KERNEL(attention_combine, device const float* partial, constant Seen* spans, constant Attention& arguments, device float* out) {
-    const Attention a = arguments;
-    const uint row = block.y, used = (seen_count(spans[row]) + PIECE - 1) / PIECE, size = part_size(a.pitch);
+    const Attention a = copied(arguments);
+    const uint row = block.y, used = (seen_count(copied(spans[row])) + PIECE - 1) / PIECE, size = part_size(a.pitch);
     const ulong at = ulong(row) * a.heads + block.x;
     partial += at * a.pieces * size;
     float most = -INFINITY;

@@ -21,6 +21,11 @@ DEVICE float half_to_float(ushort bits) { return float(as_type<half>(bits)); }
 // A read of several numbers at once, at a multiple of their size (which the emulator checks).
 template <typename T>
 DEVICE T read_wide(device const T* p) { return *p; }
+// A struct of another address space as a value.
+template <typename T>
+DEVICE T copied(constant T& x) { return x; }
+template <typename T>
+DEVICE T copied(device const T& x) { return x; }
 #endif
 
 enum : uint { NONE = 0xffffffffu };

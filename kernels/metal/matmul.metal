@@ -62,7 +62,7 @@ DEVICE void matmul(Matrix m, Product p, device const float* x, device float* out
 
 #define MATMUL_ROWS(F, name, rows, R, O)                                                                                                                 \
     KERNEL(matmul_##name##_##rows, device const uchar* data, device const ushort* scales, constant Product& p, device const float* x, device float* out) { \
-        matmul<F, R, O>(matrix_of(data, scales, p.inputs, p.pitch), p, x, out, block, me);                                                            \
+        matmul<F, R, O>(matrix_of(data, scales, p.inputs, p.pitch), copied(p), x, out, block, me);                                                            \
     }
 #define MATMUL(F, name)           \
     MATMUL_ROWS(F, name, 1, 1, 1) \

@@ -97,7 +97,7 @@ DEVICE void choose(RouterRules rules, threadgroup const float* s, constant float
 #define ROUTE(F, name)                                                                                                                              \
     KERNEL_SHARED(route_##name, device const uchar* data, device const ushort* scales, constant uint& inputs, constant uint& pitch, device const float* x, \
                   constant RouterRules& given, constant float* bias, device uint* experts, device float* weights) {                                 \
-        const RouterRules rules = given;                                                                                                            \
+        const RouterRules rules = copied(given);                                                                                                            \
         const Matrix m = matrix_of(data, scales, inputs, pitch);                                                                                    \
         threadgroup uint* closed = (threadgroup uint*)(shared + rules.all);                                                                         \
         const uint lane = me % 32, at = block.x * rules.top_k;                                                                                      \
@@ -143,6 +143,9 @@ DEVICE uint next_choice(device const uint* chosen, uint top_k, uint least, uint 
     return at;
 }
 
+// An expert's part of a row, rounded before it is added, as where ranks send it; written so that no compiler puts the two together.
+DEVICE float weighted(float weight, float value) { return fma(weight, value, 0.0f); }
+
 // grid: (outputs / 8, rows), 128 threads. `dst[r] += sum of weight * down[e] @ inner`.
 template <class F>
 DEVICE void experts_down(Matrix m, Experts s, device const float* inner, device const uint* chosen, device const float* weights, device float* dst, uint3 block, uint me) {
@@ -153,7 +156,7 @@ DEVICE void experts_down(Matrix m, Experts s, device const float* inner, device 
         if (n == NONE) break;
         const uint e = chosen[at + n];
         const float v = dot1<F>(m, ulong(e) * s.outputs + (o < s.outputs ? o : 0), inner + ulong(at + n) * s.inputs, t);
-        sum = fma(weights[at + n], v, sum);
+        sum += weighted(weights[at + n], v);
         least = e + 1;
     }
     if (o < s.outputs && t == 0) dst[ulong(row) * s.outputs + o] += sum;
@@ -204,7 +207,7 @@ KERNEL_SHARED(experts_group, device const uint* chosen, constant uint& assignmen
 template <class F>
 DEVICE void experts_gate_up_many(Matrix m, Experts s, device const float* x, device const uint* list, device const Work* work, device const uint* parts, device float* out, uint3 block, uint me) {
     if (block.y >= *parts) return;
-    const Work part = work[block.y];
+    const Work part = copied(work[block.y]);
     const uint t = me % LANES, i = block.x * GROUPS + me / LANES;
     device const float* rows[TOGETHER];
     for (uint r = 0; r < TOGETHER; r++) rows[r] = x + ulong(list[part.first + (r < part.count ? r : 0)] / s.top_k) * s.inputs;
@@ -218,7 +221,7 @@ DEVICE void experts_gate_up_many(Matrix m, Experts s, device const float* x, dev
 template <class F>
 DEVICE void experts_down_many(Matrix m, Experts s, device const float* inner, device const uint* list, device const Work* work, device const uint* parts, device float* out, uint3 block, uint me) {
     if (block.y >= *parts) return;
-    const Work part = work[block.y];
+    const Work part = copied(work[block.y]);
     const uint t = me % LANES, o = (block.x * GROUPS + me / LANES) * 2, mine = o < s.outputs ? min(s.outputs - o, 2u) : 0;
     device const float* rows[TOGETHER];
     for (uint r = 0; r < TOGETHER; r++) rows[r] = inner + ulong(list[part.first + (r < part.count ? r : 0)]) * s.inputs;
@@ -237,7 +240,7 @@ KERNEL(experts_combine, device const float* part, constant uint& experts, consta
     for (uint least = 0;;) {
         const uint n = next_choice(chosen + at, top_k, least, experts);
         if (n == NONE) break;
-        sum = fma(weights[at + n], part[ulong(at + n) * outputs + o], sum);
+        sum += weighted(weights[at + n], part[ulong(at + n) * outputs + o]);
         least = chosen[at + n] + 1;
     }
     dst[ulong(row) * outputs + o] += sum;
@@ -247,16 +250,16 @@ KERNEL(experts_combine, device const float* part, constant uint& experts, consta
 #define MOE(F, name)                                                                                                                                       \
     ROUTE(F, name)                                                                                                                                         \
     KERNEL(experts_gate_up_##name, MATRIX, device const float* x, device const uint* chosen, device float* out) {                                          \
-        experts_gate_up<F>(matrix_of(data, scales, s.inputs, s.pitch), s, x, chosen, out, block, me);                                                      \
+        experts_gate_up<F>(matrix_of(data, scales, s.inputs, s.pitch), copied(s), x, chosen, out, block, me);                                                      \
     }                                                                                                                                                      \
     KERNEL(experts_down_##name, MATRIX, device const float* inner, device const uint* chosen, device const float* weights, device float* dst) {            \
-        experts_down<F>(matrix_of(data, scales, s.inputs, s.pitch), s, inner, chosen, weights, dst, block, me);                                            \
+        experts_down<F>(matrix_of(data, scales, s.inputs, s.pitch), copied(s), inner, chosen, weights, dst, block, me);                                            \
     }                                                                                                                                                      \
     KERNEL(experts_gate_up_##name##_many, MATRIX, device const float* x, device const uint* list, device const Work* work, device const uint* parts, device float* out) { \
-        experts_gate_up_many<F>(matrix_of(data, scales, s.inputs, s.pitch), s, x, list, work, parts, out, block, me);                                      \
+        experts_gate_up_many<F>(matrix_of(data, scales, s.inputs, s.pitch), copied(s), x, list, work, parts, out, block, me);                                      \
     }                                                                                                                                                      \
     KERNEL(experts_down_##name##_many, MATRIX, device const float* inner, device const uint* list, device const Work* work, device const uint* parts, device float* out) { \
-        experts_down_many<F>(matrix_of(data, scales, s.inputs, s.pitch), s, inner, list, work, parts, out, block, me);                                     \
+        experts_down_many<F>(matrix_of(data, scales, s.inputs, s.pitch), copied(s), inner, list, work, parts, out, block, me);                                     \
     }
 MOE(F32, f32)
 MOE(Bf16, bf16)

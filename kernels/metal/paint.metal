@@ -52,7 +52,7 @@ DEVICE float3 paint_pixel(device const float* masks, device const float* colours
 }
 
 KERNEL(paint_rgb, device const float* masks, device const float* colours, constant Canvas& canvas, device float* out) {
-    const Canvas c = canvas;
+    const Canvas c = copied(canvas);
     const uint i = at1(block, me), pixels = c.height * c.width;
     if (i >= pixels) return;
     const float3 p = paint_pixel(masks, colours, c, i / c.width, i % c.width);
@@ -67,7 +67,7 @@ DEVICE float luma(float3 p) { return 0.2126f * p.x + 0.7152f * p.y + 0.0722f * p
 
 // A thread paints 2 x 2 pixels: BT.709, limited range, chroma of their mean. Planes Y, U, V follow one another.
 KERNEL(paint_i420, device const float* masks, device const float* colours, constant Canvas& canvas, device uchar* out) {
-    const Canvas c = canvas;
+    const Canvas c = copied(canvas);
     const uint i = at1(block, me), pixels = c.height * c.width;
     if (i >= pixels / 4) return;
     const uint row = i / (c.width / 2) * 2, column = i % (c.width / 2) * 2;

@@ -107,7 +107,7 @@ pub struct MachineArgs {
     /// Folder of a model (see weights.md), or OWNER/NAME of one that was pulled; without it the model inside this program
     #[arg(long, value_name = "MODEL", env = "BOREALIS_MODEL", hide_env_values = true, help_heading = MACHINE)]
     pub model: Option<PathBuf>,
-    /// Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:N or reference (slow, the specification)
+    /// Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:N, metal, or reference (slow, the specification)
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = MACHINE)]
     pub device: DeviceSpec,
     /// How weights are kept: f32, bf16, int8 or int4 [default: as in the model's files]
@@ -150,7 +150,7 @@ fn cache_folder() -> Option<PathBuf> {
 
 /// A device, by its name.
 pub fn device(text: &str) -> Result<DeviceSpec, String> {
-    text.parse().map_err(|_| "use auto, cpu, cuda, cuda:N or reference".to_string())
+    text.parse().map_err(|_| "use auto, cpu, cuda, cuda:N, metal, reference or reference:metal".to_string())
 }
 
 fn dtype(text: &str) -> Result<QuantFormat, String> {

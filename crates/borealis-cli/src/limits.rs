@@ -3,7 +3,7 @@
 use std::fmt;
 
 use borealis_engine::Usage;
-use borealis_kernels::{Cuda, Device, DeviceSpec, KernelError, QuantFormat, limits as measured};
+use borealis_kernels::{Cuda, Device, DeviceSpec, KernelError, Metal, QuantFormat, limits as measured};
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
@@ -44,7 +44,8 @@ pub fn measure(threads: usize, device: &DeviceSpec) -> Result<Limits> {
         flops: measured::peak_flops(threads),
         gpu: match device.open() {
             Ok(Device::Cuda(cuda)) => Some(gpu(&cuda).map_err(CliError::failed)?),
-            Ok(Device::Cpu | Device::Reference) => None,
+            Ok(Device::Metal(metal)) => Some(apple_gpu(&metal).map_err(CliError::failed)?),
+            Ok(Device::Cpu | Device::Reference(_)) => None,
             Err(error) => return Err(CliError::usage(error.to_string())),
         },
     })
@@ -54,11 +55,25 @@ pub fn measure(threads: usize, device: &DeviceSpec) -> Result<Limits> {
 const GPU_COPY: usize = 1 << 30;
 const GPU_SIDE: usize = 4096;
 
-/// Measures a GPU.
+/// Bytes of a copy on a GPU with so much memory, and the side of a matrix: what fits beside a model, at most an eighth of the memory for each of two buffers.
+fn sizes(memory: usize) -> (usize, usize) {
+    let bytes = GPU_COPY.min(memory / 8);
+    (bytes, GPU_SIDE.min((bytes as f64 / 4.0).sqrt() as usize))
+}
+
+/// Measures the GPU of a Mac.
+pub fn apple_gpu(metal: &Metal) -> std::result::Result<GpuLimits, KernelError> {
+    let (bytes, side) = sizes(metal.memory().1);
+    Ok(GpuLimits {
+        name: metal.describe(),
+        copy_bytes_per_second: metal.copy_bandwidth(bytes)?,
+        flops: metal.matmul_rate(side, QuantFormat::F32)?,
+    })
+}
+
+/// Measures an NVIDIA GPU.
 pub fn gpu(cuda: &Cuda) -> std::result::Result<GpuLimits, KernelError> {
-    // What fits beside a model: at most an eighth of the memory for each of two buffers.
-    let bytes = GPU_COPY.min(cuda.memory()?.1 / 8);
-    let side = GPU_SIDE.min((bytes as f64 / 4.0).sqrt() as usize);
+    let (bytes, side) = sizes(cuda.memory()?.1);
     Ok(GpuLimits {
         name: cuda.describe(),
         copy_bytes_per_second: cuda.copy_bandwidth(bytes)?,

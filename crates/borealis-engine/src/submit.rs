@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use borealis_kernels::{Cpu, Device, QuantFormat, Reference};
+use borealis_kernels::{Cpu, Device, QuantFormat};
 use borealis_media::PixelFormat;
 use borealis_model::{Forward, ModelError};
 use borealis_tokenizers::{FrameSpec, Output, Part, Prompt, StreamDecoder, Tokenizers};
@@ -33,8 +33,9 @@ const DECODER_BYTES: u64 = 64 << 10;
 /// The tokenizers of a checkpoint, on the device that was asked for.
 pub fn open_tokenizers(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Tokenizers> {
     Ok(match config.device.open().map_err(ModelError::from)? {
-        Device::Reference => Tokenizers::open(checkpoint, Reference::new())?,
+        Device::Reference(reference) => Tokenizers::open(checkpoint, reference)?,
         Device::Cuda(cuda) => Tokenizers::open(checkpoint, cuda)?,
+        Device::Metal(metal) => Tokenizers::open(checkpoint, metal)?,
         Device::Cpu => Tokenizers::open(checkpoint, Cpu::new(config.threads.unwrap_or(0)))?,
     })
 }

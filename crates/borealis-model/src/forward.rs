@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, QuantFormat, Reference};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, QuantFormat};
 use borealis_weights::Checkpoint;
 
 use crate::batch::{Batch, Logits};
@@ -215,8 +215,9 @@ pub(crate) fn on_device<T: OnDevice>(
         n => n,
     };
     match device.open()? {
-        Device::Reference => what.run(Reference::new()),
+        Device::Reference(reference) => what.run(reference),
         Device::Cuda(cuda) => what.run(cuda),
+        Device::Metal(metal) => what.run(metal),
         Device::Cpu => what.run(Cpu::new(threads)),
     }
 }

@@ -33,6 +33,8 @@ static inline T simd_shuffle_xor(T value, ushort d) { return __shfl_xor_sync(~0u
 template <class To, class From>
 static inline To as_type(From v) { return bits_as<To>(v); }
 template <class T>
+static inline T copied(const T& x) { return x; }
+template <class T>
 static inline T read_wide(const T* p) { return __ldg(p); }
 
 template <class T>

@@ -57,6 +57,15 @@ impl Backend for Metal {
         MetalWeight::upload(&self.device, tensor, format)
     }
 
+    fn stack(&self, shape: [usize; 3], format: QuantFormat) -> Result<MetalWeight> {
+        check::stack(shape)?;
+        MetalWeight::allocate(&self.device, Some(shape[0]), shape[1], shape[2], format)
+    }
+
+    fn replace(&self, w: &mut MetalWeight, first: usize, tensor: &HostTensor<'_>) -> Result<()> {
+        w.replace(&self.device, first, tensor)
+    }
+
     fn weight_bytes(&self, w: &MetalWeight) -> usize {
         w.bytes()
     }

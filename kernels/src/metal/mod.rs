@@ -19,6 +19,7 @@ mod backend;
 mod driver;
 #[cfg(not(target_os = "macos"))]
 mod emulated;
+mod limits;
 mod matmul;
 mod moe;
 mod paint;

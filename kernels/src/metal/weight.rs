@@ -22,7 +22,7 @@ pub struct MetalWeight {
 const PIECE: usize = 8 << 20;
 
 impl MetalWeight {
-    /// Converts and copies a tensor, a few megabytes at a time.
+    /// Converts and copies a tensor.
     pub(super) fn upload(device: &Device, tensor: &HostTensor<'_>, format: QuantFormat) -> Result<Self> {
         tensor.check()?;
         let (stack, out, inputs) = match *tensor.shape {
@@ -30,36 +30,68 @@ impl MetalWeight {
             [stack, out, inputs] => (Some(stack), out, inputs),
             _ => return Err(check::shape("weight", format!("shape {:?}: expected two or three axes", tensor.shape))),
         };
+        let weight = Self::allocate(device, stack, out, inputs, format)?;
+        // SAFETY: the memory is new: no kernel knows it.
+        unsafe { weight.put(0, tensor)? };
+        Ok(weight)
+    }
+
+    /// Memory for a matrix or a stack, not cleared.
+    pub(super) fn allocate(
+        device: &Device,
+        stack: Option<usize>,
+        out: usize,
+        inputs: usize,
+        format: QuantFormat,
+    ) -> Result<Self> {
         let pitch = inputs.next_multiple_of(GROUP);
         if out.max(pitch) > u32::MAX as usize {
-            return Err(check::shape("weight", format!("shape {:?} is too large", tensor.shape)));
+            return Err(check::shape("weight", format!("matrices of {out} x {inputs} are too large")));
         }
         let rows = stack.unwrap_or(1) * out;
-        let (row_bytes, group_bytes) = (pitch * bits_of(format) / 8, pitch / GROUP * 2);
-        let data = device.allocate(rows * row_bytes)?;
+        let data = device.allocate(rows * pitch * bits_of(format) / 8)?;
         let scales = match format {
-            QuantFormat::Int8 | QuantFormat::Int4 => Some(device.allocate(rows * group_bytes)?),
+            QuantFormat::Int8 | QuantFormat::Int4 => Some(device.allocate(rows * pitch / GROUP * 2)?),
             QuantFormat::F32 | QuantFormat::Bf16 => None,
         };
+        Ok(Self { data, scales, format, stack, out, inputs })
+    }
+
+    /// Converts and copies the matrices of `tensor` `[n, out, in]` into the place of matrices `first..first + n`, after everything that was started before.
+    pub(super) fn replace(&mut self, device: &Device, first: usize, tensor: &HostTensor<'_>) -> Result<()> {
+        check::replacement([self.stack("replace")?, self.out, self.inputs], first, tensor)?;
+        device.wait()?;
+        // SAFETY: no kernel is at work, and the weight is borrowed.
+        unsafe { self.put(first * self.out, tensor) }
+    }
+
+    /// The rows of a tensor, which was checked, into the place of the rows from `at` on, a few megabytes at a time.
+    ///
+    /// # Safety
+    /// No kernel that was started and may not be done uses these rows.
+    unsafe fn put(&self, at: usize, tensor: &HostTensor<'_>) -> Result<()> {
+        let pitch = self.inputs.next_multiple_of(GROUP);
+        let (row_bytes, group_bytes) = (pitch * bits_of(self.format) / 8, pitch / GROUP * 2);
         let some = (PIECE / row_bytes.max(1)).max(1);
-        let (mut bytes, mut groups, mut values) = (Vec::new(), Vec::new(), vec![0f32; inputs]);
+        let (mut bytes, mut groups, mut values) = (Vec::new(), Vec::new(), vec![0f32; self.inputs]);
+        let rows = tensor.rows();
         for first in (0..rows).step_by(some) {
             bytes.clear();
             groups.clear();
             for row in first..rows.min(first + some) {
-                encode(tensor, row, format, &mut values, &mut bytes, &mut groups);
+                encode(tensor, row, self.format, &mut values, &mut bytes, &mut groups);
                 bytes.resize((row + 1 - first) * row_bytes, 0);
-                groups.resize((row + 1 - first) * if scales.is_some() { group_bytes } else { 0 }, 0);
+                groups.resize((row + 1 - first) * if self.scales.is_some() { group_bytes } else { 0 }, 0);
             }
-            // SAFETY: the memory is new: no kernel knows it.
+            // SAFETY: the caller's promise.
             unsafe {
-                data.fill(first * row_bytes, &bytes)?;
-                if let Some(scales) = &scales {
-                    scales.fill(first * group_bytes, &groups)?;
+                self.data.fill((at + first) * row_bytes, &bytes)?;
+                if let Some(scales) = &self.scales {
+                    scales.fill((at + first) * group_bytes, &groups)?;
                 }
             }
         }
-        Ok(Self { data, scales, format, stack, out, inputs })
+        Ok(())
     }
 
     /// Bytes on the device.

@@ -305,6 +305,7 @@ fn a_stack_is_filled_piece_by_piece() {
     run(&Reference::new(), &mut r);
     run(&Cpu::new(2), &mut r);
     gpu().iter().for_each(|gpu| run(gpu, &mut r));
+    metal().iter().for_each(|metal| run(metal, &mut r));
 }
 
 #[test]

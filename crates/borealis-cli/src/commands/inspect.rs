@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, HostType, QuantFormat, Reference};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, HostType, QuantFormat};
 use borealis_model::{Summary, weight_bytes};
 use borealis_weights::{Checkpoint, InputMode, Manifest, ModalitySpec, PlanKind, Predict};
 use serde::Serialize;
@@ -234,8 +234,9 @@ fn device(device: &DeviceSpec) -> Result<(&'static str, Vec<String>)> {
         (b.name(), b.fused().iter().map(|f| f.to_string()).collect())
     }
     Ok(match device.open().map_err(|e| CliError::usage(e.to_string()))? {
-        Device::Reference => of(&Reference::new()),
+        Device::Reference(reference) => of(&reference),
         Device::Cuda(cuda) => of(&cuda),
+        Device::Metal(metal) => of(&metal),
         Device::Cpu => of(&Cpu::new(1)),
     })
 }

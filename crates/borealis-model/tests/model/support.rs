@@ -17,9 +17,9 @@ pub fn checkpoint(config: &Value, seed: u64) -> (tempfile::TempDir, Checkpoint) 
 
 /// All devices of this machine.
 pub fn devices() -> Vec<DeviceSpec> {
-    let gpu = DeviceSpec::Cuda(0);
-    let missing = gpu.open().err().inspect(|why| eprintln!("skipped: no device: {why}"));
-    [DeviceSpec::Reference, DeviceSpec::Cpu].into_iter().chain(missing.is_none().then_some(gpu)).collect()
+    let there = |gpu: &DeviceSpec| gpu.open().inspect_err(|why| eprintln!("skipped: no device: {why}")).is_ok();
+    let gpus = [DeviceSpec::Cuda(0), DeviceSpec::Metal].into_iter().filter(there);
+    [DeviceSpec::Reference, DeviceSpec::Cpu].into_iter().chain(gpus).collect()
 }
 
 /// A model with a cache of 256 slots.

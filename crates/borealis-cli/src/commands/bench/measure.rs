@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, Instructions, QuantFormat, Span, limits};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, Instructions, KernelError, QuantFormat, Span, limits};
 use borealis_model::{Batch, Forward, Logits, Model, ModelConfig, Query, Row, Runner, StepCost};
 use borealis_weights::Checkpoint;
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
+use crate::limits::GpuLimits;
 
 /// Most bytes from which the bandwidth is measured: more than any last-level cache keeps for one program.
 const DRAM: u64 = 512 << 20;
@@ -129,12 +130,14 @@ pub fn figures(load: &Load<'_>, work: &Work, report: &mut Report, say: &mut dyn 
     };
     let (mut model, limit) = match load.device.open().map_err(|error| CliError::usage(error.to_string()))? {
         Device::Cuda(cuda) => {
-            let gpu = crate::limits::gpu(&cuda).map_err(CliError::failed)?;
-            say(format!("{} {} on {}", load.name, load.dtype.name(), gpu.name));
-            let limit = Limit { threads, bytes: gpu.copy_bytes_per_second, operations: gpu.flops };
+            let limit = beside(crate::limits::gpu(&cuda), threads, load, say)?;
             (allocated(runner(load, cuda)?)?, limit)
         }
-        Device::Cpu | Device::Reference => {
+        Device::Metal(metal) => {
+            let limit = beside(crate::limits::apple_gpu(&metal), threads, load, say)?;
+            (allocated(runner(load, metal)?)?, limit)
+        }
+        Device::Cpu | Device::Reference(_) => {
             say(format!("{} {} on {threads} thread(s)", load.name, load.dtype.name()));
             let model = allocated(runner(load, Cpu::with_instructions(threads, load.instructions))?)?;
             let limit = Limit {
@@ -163,6 +166,18 @@ pub fn figures(load: &Load<'_>, work: &Work, report: &mut Report, say: &mut dyn 
 fn runner<B: Backend>(load: &Load<'_>, backend: B) -> Result<Box<dyn Forward>> {
     let loaded = Model::load(load.checkpoint, backend, load.dtype).and_then(|model| Runner::new(Arc::new(model)));
     Ok(Box::new(loaded.map_err(CliError::failed)?))
+}
+
+/// The limits of a GPU that was measured, said before its figures.
+fn beside(
+    gpu: std::result::Result<GpuLimits, KernelError>,
+    threads: usize,
+    load: &Load<'_>,
+    say: &mut dyn FnMut(String),
+) -> Result<Limit> {
+    let gpu = gpu.map_err(CliError::failed)?;
+    say(format!("{} {} on {}", load.name, load.dtype.name(), gpu.name));
+    Ok(Limit { threads, bytes: gpu.copy_bytes_per_second, operations: gpu.flops })
 }
 
 struct Limit {

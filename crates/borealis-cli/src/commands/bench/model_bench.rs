@@ -46,7 +46,7 @@ pub struct Args {
     /// Time for each figure, in seconds
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = budget)]
     budget: f64,
-    /// Where to compute: cpu, cuda or cuda:N
+    /// Where to compute: cpu, cuda, cuda:N or metal
     #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = crate::args::device)]
     device: DeviceSpec,
     /// Threads that compute [default: one per core, fewer for a small model]
