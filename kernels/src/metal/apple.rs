@@ -220,7 +220,8 @@ impl Device {
         let options = MTLResourceOptions::StorageModeShared;
         // SAFETY: as above.
         let copy = unsafe { self.raw.newBufferWithBytes_length_options(pointer, bytes.len(), options) };
-        let full = || KernelError::Metal { what: name, error: format!("no memory for a list of {} bytes", bytes.len()) };
+        let full =
+            || KernelError::Metal { what: name, error: format!("no memory for a list of {} bytes", bytes.len()) };
         let copy = copy.ok_or_else(full)?;
         // SAFETY: the commands keep the copy alive.
         unsafe { encoder.setBuffer_offset_atIndex(Some(&copy), 0, index) };

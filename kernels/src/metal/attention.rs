@@ -119,8 +119,7 @@ impl Metal {
         let (heads, dim, pitch, slab) = (kv.heads as u32, kv.dim as u32, kv.pitch() as u32, kv.slots as u32);
         for (x, to) in [(k, &kv.keys), (v, &kv.values)] {
             let (data, scales) = to.places();
-            let args =
-                args![x.get("store_kv", 0, len)?, slots, heads, dim, pitch, slab, vectors as u32, data, scales];
+            let args = args![x.get("store_kv", 0, len)?, slots, heads, dim, pitch, slab, vectors as u32, data, scales];
             let name = by_kv_format!(kv.format, "store_kv_");
             // SAFETY: the parameters of `store_kv_*`; sizes and slots were checked.
             unsafe { self.device.launch(name, [vectors.div_ceil(8), 1, 1], 256, 0, args)? };
@@ -187,8 +186,7 @@ impl Metal {
     ) -> Result<()> {
         let (rows, pitch, group) = (spans.len(), kv.pitch(), heads / kv.heads);
         let pieces = spans.iter().map(seen).max().unwrap_or(0).div_ceil(PIECE);
-        let words: Vec<u32> =
-            spans.iter().flat_map(|s| [s.prefix.0, s.prefix.1, s.recent.0, s.recent.1]).collect();
+        let words: Vec<u32> = spans.iter().flat_map(|s| [s.prefix.0, s.prefix.1, s.recent.0, s.recent.1]).collect();
         let mut state = self.state();
         let partial = room(&self.device, &mut state.partial, rows * heads * pieces * (pitch + 2) * 4)?.place();
         let sizes = Sizes {

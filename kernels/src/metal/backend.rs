@@ -393,8 +393,7 @@ impl Metal {
         let groups = ids.len() / codes;
         let out = out.get(op, 0, groups * table.inputs)?;
         let ((data, scales), inputs) = (table.places(), table.inputs as u32);
-        let args =
-            args![data, scales, inputs, table.pitch(), ids, codes as u32, groups as u32, u32::from(add), out];
+        let args = args![data, scales, inputs, table.pitch(), ids, codes as u32, groups as u32, u32::from(add), out];
         // SAFETY: the parameters of `embed_*`; ids and sizes were checked. A thread has eight numbers.
         unsafe { self.each(by_format!(table.format, "embed_", ""), groups * table.inputs.div_ceil(8), args) }
     }

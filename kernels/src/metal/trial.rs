@@ -29,7 +29,10 @@ fn compare(op: &str, have: &[f32], want: &[f32]) -> Result<()> {
     if error <= LIMIT * power {
         return Ok(());
     }
-    Err(unavailable(format!("its {op} is not that of the CPU (NMSE {:.1e}): use --device cpu or reference:metal", error / power)))
+    Err(unavailable(format!(
+        "its {op} is not that of the CPU (NMSE {:.1e}): use --device cpu or reference:metal",
+        error / power
+    )))
 }
 
 /// Numbers between -1 and 1 that repeat late.
