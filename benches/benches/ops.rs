@@ -95,17 +95,29 @@ fn experts<B: Backend>(c: &mut Criterion, name: &str, b: &B, formats: &[QuantFor
     }
 }
 
-fn attention<B: Backend>(c: &mut Criterion, name: &str, b: &B) {
+/// Query heads, key heads and head_dim, slots that every row sees, rows: a block of the default model, and one layer of a 7B-class model with rows of one sequence.
+const ATTENTION: [([usize; 3], usize, &[usize]); 4] = [
+    ([6, 2, 32], 84, &[42]),
+    ([16, 4, 128], 512, &[1, 8, 32]),
+    ([16, 4, 128], 4096, &[1, 8, 32]),
+    ([16, 4, 128], 32_768, &[1, 8, 32]),
+];
+
+fn attention<B: Backend>(c: &mut Criterion, name: &str, b: &B, most: usize) {
     let mut g = group(c, "attention");
-    for (heads, kv_heads, dim, slots, rows) in [(6, 2, 32, 84, 42), (16, 4, 128, 4096, 1), (16, 4, 128, 4096, 8)] {
-        let mut kv = b.kv(slots, kv_heads, dim, KvFormat::F32).unwrap();
-        let k = buffer(b, slots * kv_heads * dim);
-        b.store_kv(&mut kv, &k, &k, &(0..slots as u32).collect::<Vec<_>>()).unwrap();
-        let (q, mut out) = (buffer(b, rows * heads * dim), b.alloc(rows * heads * dim).unwrap());
-        let spans = vec![Span { prefix: (0, 30), recent: (30, slots as u32) }; rows];
-        g.throughput(limit(rows, slots * kv_heads * dim * 8, 2 * rows * slots * heads * dim));
-        let id = BenchmarkId::new(format!("{name}/{heads}-{kv_heads}x{dim}/{slots} slots"), rows);
-        g.bench_function(id, |t| t.iter(|| b.attention(&q, heads, &kv, &spans, 0.1, &mut out).unwrap()));
+    for ([heads, kv_heads, dim], slots, counts) in ATTENTION.into_iter().filter(|a| a.1 <= most) {
+        for format in KvFormat::ALL {
+            let mut kv = b.kv(slots, kv_heads, dim, format).unwrap();
+            let k = buffer(b, slots * kv_heads * dim);
+            b.store_kv(&mut kv, &k, &k, &(0..slots as u32).collect::<Vec<_>>()).unwrap();
+            for &rows in counts {
+                let (q, mut out) = (buffer(b, rows * heads * dim), b.alloc(rows * heads * dim).unwrap());
+                let spans = vec![Span { prefix: (0, 30), recent: (30, slots as u32) }; rows];
+                g.throughput(limit(rows, 2 * slots * kv_heads * format.bytes(dim), 2 * rows * slots * heads * dim));
+                let id = BenchmarkId::new(format!("{name}/{heads}-{kv_heads}x{dim}/{slots}/{}", format.name()), rows);
+                g.bench_function(id, |t| t.iter(|| b.attention(&q, heads, &kv, &spans, 0.1, &mut out).unwrap()));
+            }
+        }
     }
 }
 
@@ -156,7 +168,7 @@ fn all(c: &mut Criterion) {
         let name = format!("cpu-{threads}");
         matmul(c, &name, &b, &FORMATS);
         experts(c, &name, &b, &FORMATS);
-        attention(c, &name, &b);
+        attention(c, &name, &b, usize::MAX);
         pictures(c, &name, &b);
         paint(c, &name, &b, &[(720, 1280), (1080, 1920)]);
     }
@@ -164,7 +176,7 @@ fn all(c: &mut Criterion) {
     let b = Reference::new();
     matmul(c, "reference", &b, &[QuantFormat::F32]);
     experts(c, "reference", &b, &[QuantFormat::F32]);
-    attention(c, "reference", &b);
+    attention(c, "reference", &b, 512);
     pictures(c, "reference", &b);
     paint(c, "reference", &b, &[(180, 320)]);
 }

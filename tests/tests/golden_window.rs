@@ -1,4 +1,5 @@
-//! Windows change no id: every golden that generates next tokens, text and pictures, with any window, in any company, on one thread and on two.
+//! Windows change no id: every golden that generates next tokens, text and pictures, with any window, in any company, on one thread and on two, however keys
+//! and values are kept.
 //! Walks the folders under `$BOREALIS_GOLDENS` (default: `tests/goldens`) that have a language model.
 
 #[path = "common/goldens.rs"]
@@ -11,6 +12,7 @@ mod words;
 use std::path::Path;
 
 use borealis_engine::{Engine, EngineConfig, Event, OutputKind, Request, Usage, Window};
+use borealis_kernels::KvFormat;
 use borealis_weights::{Checkpoint, FAMILIES};
 use goldens::{Golden, folders};
 use safetensors::SafeTensors;
@@ -22,8 +24,8 @@ const WINDOWS: [Window; 6] =
 /// Ids of a text, at most.
 const TOKENS: usize = 24;
 
-fn engine(path: &Path, threads: usize) -> Engine {
-    let config = EngineConfig { threads: Some(threads), ..EngineConfig::default() };
+fn engine(path: &Path, threads: usize, kv: KvFormat) -> Engine {
+    let config = EngineConfig { threads: Some(threads), kv_dtype: Some(kv), ..EngineConfig::default() };
     Engine::new(Checkpoint::open(path).expect("a checkpoint"), config).expect("an engine")
 }
 
@@ -92,17 +94,25 @@ fn golden_window() {
             let one_by_one =
                 |engine: &Engine, seed: u64| together(engine, &request, &[seed], Window::Fixed(1)).remove(0).0;
             let mut wanted: Vec<Vec<u32>> = Vec::new();
-            for threads in [1, 2] {
-                let engine = engine(copy.path(), threads);
-                if wanted.is_empty() {
+            let mut before = None;
+            for (threads, kv) in [
+                (2, KvFormat::Bf16),
+                (1, KvFormat::Bf16),
+                (2, KvFormat::Int8),
+                (1, KvFormat::Int8),
+                (1, KvFormat::F32),
+                (2, KvFormat::F32),
+            ] {
+                let engine = engine(copy.path(), threads, kv);
+                if before.replace(kv) != Some(kv) {
                     wanted = seeds.iter().map(|seed| one_by_one(&engine, *seed)).collect();
                     // Some models are sure of what follows, or that nothing does.
-                    varied += usize::from(wanted.iter().any(|ids| ids != &wanted[0]));
+                    varied += usize::from(kv == KvFormat::F32 && wanted.iter().any(|ids| ids != &wanted[0]));
                 }
                 for (window, batch) in WINDOWS.iter().flat_map(|window| [1, 2, 5].map(|batch| (*window, batch))) {
                     let found = together(&engine, &request, &seeds[..batch], window);
                     for ((ids, usage), wanted) in found.iter().zip(&wanted) {
-                        let case = format!("{}: {window:?}, {batch} requests, {threads} threads", golden.name);
+                        let case = format!("{}: {window:?}, {batch} requests, {threads} threads, {kv:?}", golden.name);
                         assert_eq!(ids, wanted, "{case}");
                         assert!(usage.steps <= wanted.len() && usage.accepted_length >= 1.0, "{case}: {usage:?}");
                         if let Window::Fixed(width) = window {
@@ -160,7 +170,7 @@ fn pictures_that_repeat_take_fewer_steps() {
     let mut request = requests.pop().expect("a picture");
     request.output.size = Some((48, 48));
     request.sampling.guidance = Some(1.5);
-    let engine = engine(copy.path(), 1);
+    let engine = engine(copy.path(), 1, KvFormat::F32);
     let mut last = usize::MAX;
     let mut wanted = Vec::new();
     for window in [1, 2, 3, 8, 32] {
@@ -182,7 +192,7 @@ fn pictures_that_repeat_take_fewer_steps() {
 #[test]
 fn a_plan_of_blocks_has_no_window() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/borealis-mini");
-    let engine = engine(&model, 1);
+    let engine = engine(&model, 1, KvFormat::F32);
     let request = Request::new("a red ball", OutputKind::Image);
     let all = WINDOWS.map(|window| together(&engine, &request, &[5], window).remove(0));
     for (ids, usage) in &all {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use borealis_engine::EngineConfig;
-use borealis_kernels::{DeviceSpec, QuantFormat};
+use borealis_kernels::{DeviceSpec, KvFormat, QuantFormat};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
@@ -113,6 +113,9 @@ pub struct MachineArgs {
     /// How weights are kept: f32, bf16, int8 or int4 [default: as in the model's files]
     #[arg(long, value_name = "TYPE", value_parser = dtype, help_heading = MACHINE)]
     pub dtype: Option<QuantFormat>,
+    /// How keys and values of past positions are kept: auto (f32), f32, bf16 or int8
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = kv_dtype, help_heading = MACHINE)]
+    pub kv_dtype: KvChoice,
     /// Threads that compute [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = MACHINE)]
     pub threads: Option<u16>,
@@ -134,6 +137,7 @@ impl MachineArgs {
         EngineConfig {
             device: self.device.clone(),
             dtype: self.dtype,
+            kv_dtype: self.kv_dtype.0,
             threads: self.threads.map(usize::from),
             memory_limit: self.memory_limit,
             measurements: cache_folder(),
@@ -155,6 +159,16 @@ pub fn device(text: &str) -> Result<DeviceSpec, String> {
 
 fn dtype(text: &str) -> Result<QuantFormat, String> {
     text.parse().map_err(|_| "use f32, bf16, int8 or int4".to_string())
+}
+
+/// How keys and values are kept; none: the engine chooses.
+#[derive(Debug, Clone, Copy)]
+pub struct KvChoice(pub Option<KvFormat>);
+
+/// `auto`, or the name of a format.
+pub fn kv_dtype(text: &str) -> Result<KvChoice, String> {
+    let named = |text: &str| text.parse().map_err(|_| "use auto, f32, bf16 or int8".to_string());
+    Ok(KvChoice(if text == "auto" { None } else { Some(named(text)?) }))
 }
 
 /// Bytes from `1500`, `900M`, `1.5G` (powers of 1024).

@@ -137,7 +137,8 @@ impl Ranks {
         };
         let tokenizers = borealis_engine::open_tokenizers(&checkpoint, &config)?;
         let (name, manifest) = (checkpoint.name().to_string(), checkpoint.manifest().clone());
-        let loaded = loaded.map_err(CliError::failed)?;
+        let mut loaded = loaded.map_err(CliError::failed)?;
+        borealis_engine::keep_kv(loaded.as_mut(), &config)?;
         Ok(Engine::with_model(name, manifest, tokenizers, loaded, config.memory_limit)?)
     }
 

@@ -116,13 +116,14 @@ fn batch(model: &dyn Forward, layout: &Layout, start: u32, rows: usize) -> Batch
     batch
 }
 
-/// The file name for a model on this machine: costs depend on shapes, on how weights are kept, on threads, on the processor and on the version of this library.
+/// The file name for a model on this machine: costs depend on shapes, on how weights, keys and values are kept, on threads, on the processor and on the version of this library.
 pub(crate) fn file_name(model: &dyn Forward, threads: usize) -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find(|line| line.starts_with("model name")).unwrap_or_default();
     let shapes = format!("{:?} {}", model.config(), model.summary().device_bytes);
     let format = model.format().name();
-    let parts = [env!("CARGO_PKG_VERSION"), model.backend(), format, processor, &threads.to_string(), &shapes];
+    let kv = model.kv_format().name();
+    let parts = [env!("CARGO_PKG_VERSION"), model.backend(), format, kv, processor, &threads.to_string(), &shapes];
     // FNV-1a, 64 bits (Fowler, Noll, Vo): the same in every build.
     let hash = parts
         .join("\n")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use borealis_kernels::{DeviceSpec, QuantFormat};
+use borealis_kernels::{DeviceSpec, KvFormat, QuantFormat};
 use borealis_model::{Forward, Logits};
 use borealis_tokenizers::Tokenizers;
 use borealis_weights::{Checkpoint, Manifest};
@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub device: DeviceSpec,
     /// How weights are kept; `None`: as the device does it best.
     pub dtype: Option<QuantFormat>,
+    /// How keys and values are kept; `None`: as suits the weights, see [`crate::keep_kv`].
+    pub kv_dtype: Option<KvFormat>,
     /// Threads that compute; `None`: one for each core.
     pub threads: Option<usize>,
     /// Most bytes that a request may take beside the weights; `None`: what is free.
@@ -40,7 +42,14 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { device: DeviceSpec::Auto, dtype: None, threads: None, memory_limit: None, measurements: None }
+        Self {
+            device: DeviceSpec::Auto,
+            dtype: None,
+            kv_dtype: None,
+            threads: None,
+            memory_limit: None,
+            measurements: None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! softmax (Gumbel 1954), needs no normalisation, and its noise is addressed by position, so that the draw at a position does not depend
 //! on when or beside what it is made.
 
-use crate::philox::Noise;
+use crate::philox::{MOST_GUMBEL, Noise, gumbel, gumbel_bound};
 
 /// How ids of one kind are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,11 +28,16 @@ impl Default for Rule {
     }
 }
 
+/// Of so many scores, one is looked at to guess where the k largest begin.
+const SAMPLED: usize = 16;
+
 /// Draws ids; holds scratch memory only.
 #[derive(Debug, Default)]
 pub struct Sampler {
     order: Vec<u32>,
     scores: Vec<f64>,
+    /// The scores again, partly sorted.
+    sorted: Vec<f64>,
 }
 
 impl Sampler {
@@ -51,26 +56,32 @@ impl Sampler {
         if rule.temperature == 0.0 {
             return greedy(scores);
         }
-        let mut best: Option<(f64, u32)> = None;
+        let top = greedy(scores)?;
+        // The likeliest id first: what cannot reach it, or the best so far, needs no noise.
+        let mut best = (scores[top as usize] + noise.gumbel(position, code, top), top);
         for (block, four) in scores.chunks(4).enumerate() {
-            if four.iter().all(|&x| x == f64::NEG_INFINITY) {
+            if four.iter().all(|&x| x + MOST_GUMBEL < best.0) {
                 continue;
             }
-            let g = noise.gumbel4(position, code, block as u32);
-            for (j, &x) in four.iter().enumerate() {
-                let value = x + g[j];
-                if value > best.map_or(f64::NEG_INFINITY, |b| b.0) {
-                    best = Some((value, (4 * block + j) as u32));
+            let words = noise.words(position, code, block as u32);
+            for (j, (&x, word)) in four.iter().zip(words).enumerate() {
+                if x + gumbel_bound(word) < best.0 {
+                    continue;
+                }
+                let (value, id) = (x + gumbel(word), (4 * block + j) as u32);
+                if value > best.0 || (value == best.0 && id < best.1) {
+                    best = (value, id);
                 }
             }
         }
-        best.map(|b| b.1)
+        Some(best.1)
     }
 
     /// The logits after all filters, divided by the temperature (unless that is 0); minus infinity for ids that are removed. `None` when a logit is not a number or
     /// plus infinity.
     pub fn scores(&mut self, logits: &[f32], rule: &Rule, seen: &[u32]) -> Option<&[f64]> {
-        if logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
+        // Without a way out, so that it is done for several at once.
+        if logits.iter().fold(false, |bad, x| bad | x.is_nan() | (*x == f32::INFINITY)) {
             return None;
         }
         self.scores.clear();
@@ -85,7 +96,9 @@ impl Sampler {
             }
         }
         if rule.temperature > 0.0 {
-            self.scores.iter_mut().for_each(|x| *x /= f64::from(rule.temperature));
+            if rule.temperature != 1.0 {
+                self.scores.iter_mut().for_each(|x| *x /= f64::from(rule.temperature));
+            }
             self.top_k(rule.top_k);
             self.top_p(f64::from(rule.top_p));
             self.min_p(f64::from(rule.min_p));
@@ -97,11 +110,22 @@ impl Sampler {
         if k == 0 || k >= self.scores.len() {
             return;
         }
-        self.number_ids();
-        let scores = &self.scores;
-        let (_, &mut last, _) =
-            self.order.select_nth_unstable_by(k - 1, |&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
-        let least = self.scores[last as usize];
+        // The largest of some scores tell about where the least of the k will be; if too few are above that, all are looked at.
+        let some = self.scores.len() / SAMPLED;
+        self.sorted.clear();
+        self.sorted.extend(self.scores.iter().step_by(SAMPLED));
+        let rank = (k + k / 2) / SAMPLED + 8;
+        let guess = if rank < some {
+            *self.sorted.select_nth_unstable_by(rank, |a, b| b.total_cmp(a)).1
+        } else {
+            f64::NEG_INFINITY
+        };
+        self.sorted.clear();
+        self.sorted.extend(self.scores.iter().filter(|x| **x >= guess));
+        if self.sorted.len() < k {
+            self.sorted.clone_from(&self.scores);
+        }
+        let (_, &mut least, _) = self.sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
         remove_if(&mut self.scores, |x| x < least);
     }
 
@@ -110,9 +134,10 @@ impl Sampler {
         else {
             return;
         };
-        let goal = p * self.scores.iter().map(|&x| (x - top).exp()).sum::<f64>();
-        self.number_ids();
         let scores = &self.scores;
+        self.order.clear();
+        self.order.extend((0..scores.len() as u32).filter(|&id| scores[id as usize] > f64::NEG_INFINITY));
+        let goal = p * self.order.iter().map(|&id| (scores[id as usize] - top).exp()).sum::<f64>();
         // Descending; which of several equals are kept must not depend on the sort (transformers leaves it to its sort).
         let by_score = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
         // The likely ids of a large vocabulary are few: they alone are sorted.
@@ -144,11 +169,6 @@ impl Sampler {
             remove_if(&mut self.scores, |x| (x - top).exp() < p);
         }
     }
-
-    fn number_ids(&mut self) {
-        self.order.clear();
-        self.order.extend(0..self.scores.len() as u32);
-    }
 }
 
 fn remove_if(scores: &mut [f64], removed: impl Fn(f64) -> bool) {
@@ -157,13 +177,13 @@ fn remove_if(scores: &mut [f64], removed: impl Fn(f64) -> bool) {
 
 /// The largest score; the lowest id of equals.
 fn greedy(scores: &[f64]) -> Option<u32> {
-    let mut best: Option<(f64, u32)> = None;
-    for (id, &x) in scores.iter().enumerate() {
-        if x > best.map_or(f64::NEG_INFINITY, |b| b.0) {
-            best = Some((x, id as u32));
-        }
-    }
-    best.map(|b| b.1)
+    // Four maxima at a time: one chain of comparisons would wait for itself.
+    let (four, rest) = scores.as_chunks::<4>();
+    let largest = |a: f64, b: f64| if b > a { b } else { a };
+    let lanes = four.iter().fold([f64::NEG_INFINITY; 4], |m, x| std::array::from_fn(|i| largest(m[i], x[i])));
+    let top = lanes.into_iter().chain(rest.iter().copied()).fold(f64::NEG_INFINITY, largest);
+    let at = scores.iter().position(|x| *x == top).filter(|_| top > f64::NEG_INFINITY);
+    at.map(|id| id as u32)
 }
 
 #[cfg(test)]
@@ -313,6 +333,20 @@ mod tests {
                 f(a).total_cmp(&f(b))
             });
             prop_assert_eq!(again.map(|v| v as usize), naive);
+        }
+
+        /// Ids that get no noise, because they cannot win, are never those that win with noise for all.
+        #[test]
+        fn a_draw_of_a_large_vocabulary(seed: u64, position: u32, spread in 0.0f32..9.0, top_k in 0usize..900) {
+            let (noise, from) = (Noise::new(seed, 1), Noise::new(seed, 2));
+            // Rounded: there are equals.
+            let logits: Vec<f32> = (0..3001).map(|i| (from.gumbel(0, 0, i) as f32 * spread).round()).collect();
+            let rule = Rule { temperature: 0.9, top_k, ..Rule::default() };
+            let mut sampler = Sampler::default();
+            let scores = sampler.scores(&logits, &rule, &[]).expect("finite").to_vec();
+            let value = |id: &u32| scores[*id as usize] + noise.gumbel(position, 7, *id);
+            let naive = (0..3001u32).reduce(|a, b| if value(&b) > value(&a) { b } else { a });
+            prop_assert_eq!(sampler.sample(&logits, &rule, &[], &noise, position, 7), naive);
         }
 
         #[test]

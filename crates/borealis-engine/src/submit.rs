@@ -43,7 +43,14 @@ pub fn open_tokenizers(checkpoint: &Checkpoint, config: &EngineConfig) -> Result
 /// The model of a checkpoint, on the device that was asked for; without a dtype as the checkpoint keeps its matrices.
 pub fn load_model(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Box<dyn Forward>> {
     let format = weight_format(checkpoint, config)?;
-    Ok(borealis_model::load(checkpoint, &config.device, format, config.threads.unwrap_or(0))?)
+    let mut model = borealis_model::load(checkpoint, &config.device, format, config.threads.unwrap_or(0))?;
+    keep_kv(model.as_mut(), config)?;
+    Ok(model)
+}
+
+/// Lets a model that was just loaded keep its keys and values as this configuration says. Without a wish they are f32.
+pub fn keep_kv(model: &mut dyn Forward, config: &EngineConfig) -> Result<()> {
+    Ok(model.keep(config.kv_dtype.unwrap_or_default())?)
 }
 
 /// Threads that compute the model's steps under this configuration.

@@ -31,18 +31,18 @@ pub struct KvCache<B: Backend> {
 }
 
 impl<B: Backend> KvCache<B> {
-    /// A cache of `slots` positions, with buffers for steps of up to `max_rows` rows (larger batches are computed in pieces).
-    pub fn new(model: &Model<B>, slots: usize, max_rows: usize) -> Result<Self> {
+    /// A cache of `slots` positions that are kept in `format`, with buffers for steps of up to `max_rows` rows (larger batches are computed in pieces).
+    pub fn new(model: &Model<B>, slots: usize, max_rows: usize, format: KvFormat) -> Result<Self> {
         let (heads, dim) = model.config().attention().cached();
         let layers = (0..model.config().num_hidden_layers)
-            .map(|_| Ok(model.backend().kv(slots.max(1), heads, dim, KvFormat::F32)?))
+            .map(|_| Ok(model.backend().kv(slots.max(1), heads, dim, format)?))
             .collect::<Result<_>>()?;
         Ok(Self { layers, scratch: Scratch::new(model, max_rows.max(1))?, allocator: SlotAllocator::new(slots) })
     }
 
     /// Bytes that [`KvCache::new`] takes for keys and values of `slots` positions.
-    pub fn bytes(config: &ModelConfig, slots: usize) -> u64 {
-        4 * config.kv_numbers() as u64 * slots as u64
+    pub fn bytes(config: &ModelConfig, slots: usize, format: KvFormat) -> u64 {
+        config.kv_bytes(format) * slots as u64
     }
 
     /// Bytes that [`KvCache::new`] takes for the buffers of a step.

@@ -1,6 +1,6 @@
 //! The transformer's configuration, typed and checked (`weights.md`, section 1).
 
-use borealis_kernels::{RouterSpec, Scoring};
+use borealis_kernels::{KvFormat, RouterSpec, Scoring};
 use borealis_weights::{Manifest, ModalitySpec, Node, Predict};
 
 use crate::error::Result;
@@ -264,15 +264,15 @@ impl ModelConfig {
         self.modalities[m].row_codes()
     }
 
-    /// Numbers of keys and values that one slot of the KV cache holds, over all layers.
-    pub fn kv_numbers(&self) -> usize {
-        2 * self.num_hidden_layers * self.kv_width()
+    /// Bytes of keys and values that one slot of the KV cache holds, over all layers.
+    pub fn kv_bytes(&self, format: KvFormat) -> u64 {
+        (self.num_hidden_layers * self.kv_layer_bytes(format)) as u64
     }
 
-    /// Numbers of a key that a slot holds in one layer; a value has as many.
-    pub(crate) fn kv_width(&self) -> usize {
+    /// Bytes of the key and the value that a slot holds in one layer.
+    pub(crate) fn kv_layer_bytes(&self, format: KvFormat) -> usize {
         let (heads, dim) = self.attention().cached();
-        heads * dim
+        2 * heads * format.bytes(dim)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sizes and costs: what a model weighs, and what a step touches. For `borealis inspect` and the roofline of `borealis bench`.
 
-use borealis_kernels::{Backend, Span};
+use borealis_kernels::{Backend, KvFormat, Span};
 use borealis_weights::TensorSet;
 
 use crate::batch::Batch;
@@ -38,7 +38,7 @@ pub struct Summary {
 
 impl Summary {
     /// Sizes of a checkpoint that is not loaded.
-    pub fn of(c: &ModelConfig, tensors: &TensorSet) -> Self {
+    pub fn of(c: &ModelConfig, tensors: &TensorSet, kv: KvFormat) -> Self {
         let mut stored: Vec<(String, u64)> = Vec::new();
         for (name, dtype, _, bytes) in tensors.stored() {
             let dtype = if tensors.is_expanded(name) { "f8".into() } else { format!("{dtype:?}").to_lowercase() };
@@ -48,10 +48,10 @@ impl Summary {
             }
         }
         stored.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-        Self { stored, ..Self::of_config(c) }
+        Self { stored, ..Self::of_config(c, kv) }
     }
 
-    fn of_config(c: &ModelConfig) -> Self {
+    fn of_config(c: &ModelConfig, kv: KvFormat) -> Self {
         let all = tensor_names(c).iter().map(|(_, shape)| shape.iter().product::<usize>() as u64).sum();
         let idle = c.experts.as_ref().map_or(0, |e| {
             let unused = e.router.experts.saturating_sub(e.router.top_k);
@@ -61,13 +61,12 @@ impl Summary {
         // A tied table is the head too, and then all of it is used.
         let rows = if c.tie_word_embeddings { 0 } else { c.table_rows().saturating_sub(most_codes) };
         let active = all - (idle + rows * c.embedding_size) as u64;
-        let kv_bytes_per_position = 4 * c.kv_numbers() as u64;
         Self {
             parameters: all,
             active_parameters: active,
             stored: Vec::new(),
             device_bytes: 0,
-            kv_bytes_per_position,
+            kv_bytes_per_position: c.kv_bytes(kv),
             fused: Vec::new(),
         }
     }
@@ -102,15 +101,15 @@ fn slots_seen(spans: impl Iterator<Item = Span>) -> (f64, f64) {
 }
 
 impl<B: Backend> Model<B> {
-    /// What a step of `batch` costs.
-    pub fn costs(&self, batch: &Batch) -> StepCost {
+    /// What a step of `batch` costs over a cache that keeps `kv`.
+    pub fn costs(&self, batch: &Batch, kv: KvFormat) -> StepCost {
         let mut cost = StepCost::default();
         if batch.rows.is_empty() {
             return cost;
         }
         self.add_layers(batch, &mut cost);
         self.add_ends(batch, &mut cost);
-        self.add_kv(batch, &mut cost);
+        self.add_kv(batch, kv, &mut cost);
         cost
     }
 
@@ -177,7 +176,7 @@ impl<B: Backend> Model<B> {
         cost.multiply_adds += queries * (spec.row_codes() * d.num_hidden_layers * layer * c.embedding_size) as f64;
     }
 
-    fn add_kv(&self, batch: &Batch, cost: &mut StepCost) {
+    fn add_kv(&self, batch: &Batch, kv: KvFormat, cost: &mut StepCost) {
         let c = &self.config;
         let (_, dim) = c.attention().cached();
         let narrow = c.window.iter().flat_map(|w| &w.layers).filter(|with| **with).count();
@@ -185,12 +184,12 @@ impl<B: Backend> Model<B> {
         let all = slots_seen(batch.rows.iter().map(|r| r.sees));
         for (layers, (pairs, seen)) in [Some((c.num_hidden_layers - narrow, all)), windows].into_iter().flatten() {
             cost.multiply_adds += pairs * (2 * c.heads.query * dim * layers) as f64;
-            cost.kv_bytes += 8.0 * c.kv_width() as f64 * layers as f64 * (seen + batch.rows.len() as f64);
+            cost.kv_bytes += (c.kv_layer_bytes(kv) * layers) as f64 * (seen + batch.rows.len() as f64);
         }
     }
 
-    /// Sizes, with what is on the device.
-    pub fn summary(&self) -> Summary {
+    /// Sizes, with what is on the device; keys and values as `kv`.
+    pub fn summary(&self, kv: KvFormat) -> Summary {
         let b = &self.backend;
         let some = |w: &Option<B::Weight>| w.as_ref().map_or(0, |w| b.weight_bytes(w) as u64);
         let layer = |l: &crate::layer::Layer<B>| {
@@ -209,7 +208,7 @@ impl<B: Backend> Model<B> {
             bytes += m.depth.iter().flat_map(|d| &d.layers).map(layer).sum::<u64>();
         }
         let fused = b.fused().iter().map(|s| s.to_string()).collect();
-        Summary { device_bytes: bytes, fused, ..Summary::of_config(&self.config) }
+        Summary { device_bytes: bytes, fused, ..Summary::of_config(&self.config, kv) }
     }
 }
 

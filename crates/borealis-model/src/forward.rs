@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, QuantFormat};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, KvFormat, QuantFormat};
 use borealis_weights::Checkpoint;
 
 use crate::batch::{Batch, Logits};
@@ -34,6 +34,11 @@ pub trait Forward: Send {
     fn rows_are_independent(&self) -> bool;
     /// How weights are kept on the device.
     fn format(&self) -> QuantFormat;
+    /// How keys and values are kept: f32 until [`Forward::keep`] says otherwise.
+    fn kv_format(&self) -> KvFormat;
+    /// Keeps keys and values in this format from now on: the KV cache is made anew, without slots. Fails while slots are reserved, and for a format that the
+    /// backend does not have.
+    fn keep(&mut self, format: KvFormat) -> Result<()>;
     /// Makes the KV cache anew, for `slots` positions and steps of up to `max_rows` rows. Fails while slots are reserved.
     fn allocate(&mut self, slots: usize, max_rows: usize) -> Result<()>;
     /// Bytes that [`Forward::allocate`] takes: keys, values and the buffers of a step.
@@ -67,13 +72,15 @@ pub trait Forward: Send {
 pub struct Runner<B: Backend> {
     model: Arc<Model<B>>,
     cache: KvCache<B>,
+    kv: KvFormat,
 }
 
 impl<B: Backend> Runner<B> {
     /// A runner with an empty cache; see [`Forward::allocate`].
     pub fn new(model: Arc<Model<B>>) -> Result<Self> {
-        let cache = KvCache::new(&model, 0, 1)?;
-        Ok(Self { model, cache })
+        let kv = KvFormat::F32;
+        let cache = KvCache::new(&model, 0, 1, kv)?;
+        Ok(Self { model, cache, kv })
     }
 
     /// The model.
@@ -92,6 +99,19 @@ impl<B: Backend> Runner<B> {
         let spread = Spread::new(self.model.backend(), width, exchange, placement, traffic)?;
         self.cache.scratch.layer.spread = Some(Box::new(spread));
         Ok(())
+    }
+
+    /// A new cache in the place of the old one, whose slots are all free.
+    fn renew(&mut self, slots: usize, max_rows: usize, kv: KvFormat) -> Result<()> {
+        match self.cache.reserved_slots() {
+            0 => {
+                let mut cache = KvCache::new(&self.model, slots, max_rows, kv)?;
+                cache.scratch.layer.spread = self.cache.scratch.layer.spread.take();
+                (self.cache, self.kv) = (cache, kv);
+                Ok(())
+            }
+            n => Err(ModelError::CacheInUse(n)),
+        }
     }
 
     fn begin(&mut self) {
@@ -118,20 +138,20 @@ impl<B: Backend> Forward for Runner<B> {
         self.model.format()
     }
 
+    fn kv_format(&self) -> KvFormat {
+        self.kv
+    }
+
+    fn keep(&mut self, format: KvFormat) -> Result<()> {
+        self.renew(0, 1, format)
+    }
+
     fn allocate(&mut self, slots: usize, max_rows: usize) -> Result<()> {
-        match self.cache.reserved_slots() {
-            0 => {
-                let mut cache = KvCache::new(&self.model, slots, max_rows)?;
-                cache.scratch.layer.spread = self.cache.scratch.layer.spread.take();
-                self.cache = cache;
-                Ok(())
-            }
-            n => Err(ModelError::CacheInUse(n)),
-        }
+        self.renew(slots, max_rows, self.kv)
     }
 
     fn cache_bytes(&self, slots: usize, max_rows: usize) -> u64 {
-        KvCache::<B>::bytes(self.config(), slots) + KvCache::<B>::scratch_bytes(self.config(), max_rows)
+        KvCache::<B>::bytes(self.config(), slots, self.kv) + KvCache::<B>::scratch_bytes(self.config(), max_rows)
     }
 
     fn slots(&self) -> (usize, usize) {
@@ -165,11 +185,11 @@ impl<B: Backend> Forward for Runner<B> {
     }
 
     fn costs(&self, batch: &Batch) -> StepCost {
-        self.model.costs(batch)
+        self.model.costs(batch, self.kv)
     }
 
     fn summary(&self) -> Summary {
-        self.model.summary()
+        self.model.summary(self.kv)
     }
 
     fn copies(&self) -> Option<CopyTotals> {

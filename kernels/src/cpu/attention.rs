@@ -1,113 +1,93 @@
 //! Attention over a slab whose slots are seen as two ranges.
 //!
-//! Keys lie as `[kv_heads][slots / 8][D][8]`: one vector holds the same element of eight slots, so eight scores come out
-//! of D multiply-adds without a sum over lanes. Values lie as `[kv_heads][slots][D']`, D' = D rounded up to 8. All query heads
-//! of one key head are worked on together: keys and values are read once for them.
-//!
 //! The slots that a row sees are counted from the first slot of its first range. They are cut into pieces of [`PIECE`]
 //! by that count (never by the number of threads), each piece has its own maximum, sum and weighted values, and the pieces
 //! are put together in order. So a result depends on neither where in the slab a sequence lies nor what else is computed.
-#![allow(clippy::needless_range_loop)] // indices of several register arrays at once, as in the formulas
+//!
+//! Neighbouring rows that see the same slots of a piece, though perhaps to different ends (the rows of a block, of a window, of a prompt; variants in their
+//! prompt), are one task: keys and values are read once for them and for all query heads of a key head (`attend.rs`).
 
 use std::ops::Range;
 
-use super::memory::{Aligned, Shared, first, with_scratch};
+use super::attend::{PIECE, QUERIES, Query, Unit, attend_bf16, attend_f32, attend_int8};
+use super::kv::{CpuKv, Data, Head, Kept, Shape, Slab};
+use super::memory::{Shared, first, with_scratch};
 use super::pool::Pool;
-use super::rows::{exponential, exponentials_any};
-use super::simd::{LANES, Level, Simd, kernel};
+use super::rows::exponential;
+use super::simd::Level;
 use crate::Span;
 
-/// Slots of a piece.
-pub(crate) const PIECE: usize = 1024;
-/// Units (row piece x key head) of a chunk.
-const CHUNK: usize = 4;
-
-/// Keys and values of one layer.
-#[derive(Debug)]
-pub struct CpuKv {
-    pub(crate) slots: usize,
-    pub(crate) heads: usize,
-    pub(crate) dim: usize,
-    k: Aligned<f32>,
-    v: Aligned<f32>,
-}
-
-impl CpuKv {
-    pub(crate) fn new(slots: usize, heads: usize, dim: usize) -> Self {
-        let blocks = slots.div_ceil(LANES);
-        let k = Aligned::new(heads * blocks * LANES * dim);
-        let v = Aligned::new(heads * slots * padded(dim));
-        Self { slots, heads, dim, k, v }
-    }
-
-    /// Where element 0 of a key lies; the next ones follow eight numbers apart.
-    fn key(&self, head: usize, slot: usize) -> usize {
-        (head * self.slots.div_ceil(LANES) + slot / LANES) * self.dim * LANES + slot % LANES
-    }
-
-    fn value(&self, head: usize, slot: usize) -> usize {
-        (head * self.slots + slot) * padded(self.dim)
-    }
-
-    /// Writes one slot: `k` and `v` are `[kv_heads, D]`.
-    pub(crate) fn store(&mut self, slot: usize, k: &[f32], v: &[f32]) {
-        for head in 0..self.heads {
-            let from = head * self.dim..(head + 1) * self.dim;
-            let (ka, va) = (self.key(head, slot), self.value(head, slot));
-            self.k[ka..].iter_mut().step_by(LANES).zip(&k[from.clone()]).for_each(|(d, s)| *d = *s);
-            self.v[va..va + self.dim].copy_from_slice(&v[from]);
-        }
-    }
-
-    /// Copies slots `from..from + len` to `to..`; the two may overlap.
-    pub(crate) fn copy(&mut self, from: usize, to: usize, len: usize) {
-        for head in 0..self.heads {
-            let (a, b) = (self.value(head, from), self.value(head, to));
-            self.v.copy_within(a..a + len * padded(self.dim), b);
-            for i in 0..len {
-                // Backwards when the target lies behind, so that nothing is overwritten before it was read.
-                let i = if to > from { len - 1 - i } else { i };
-                let (a, b) = (self.key(head, from + i), self.key(head, to + i));
-                (0..self.dim).for_each(|d| self.k[b + d * LANES] = self.k[a + d * LANES]);
-            }
-        }
-    }
-
-    fn keys(&self, head: usize) -> &[f32] {
-        let size = self.slots.div_ceil(LANES) * LANES * self.dim;
-        &self.k[head * size..(head + 1) * size]
-    }
-
-    fn values(&self, head: usize) -> &[f32] {
-        let size = self.slots * padded(self.dim);
-        &self.v[head * size..(head + 1) * size]
-    }
-}
-
-fn padded(dim: usize) -> usize {
-    dim.next_multiple_of(LANES)
-}
+/// Most numbers of partial results at a time; more rows are worked on in several parts.
+const PARTIAL: usize = 4 << 20;
 
 /// Scratch of [`attention`], kept from step to step.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// (row, piece) of every task.
-    tasks: Vec<(u32, u32)>,
-    /// First task of every row; one more at the end.
-    starts: Vec<usize>,
+    rows: Vec<Seen>,
+    tasks: Vec<Task>,
     partial: Vec<f32>,
 }
 
-fn seen(s: &Span) -> usize {
-    (s.prefix.1 - s.prefix.0 + s.recent.1 - s.recent.0) as usize
+/// What a row sees: two ranges, the second one not empty; ranges that touch are one.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    first: (usize, usize),
+    second: (usize, usize),
+    /// Pieces of the rows before it.
+    start: usize,
 }
 
-/// The slots numbered `piece * PIECE ..` of a span.
-fn ranges(s: &Span, piece: usize) -> [Range<usize>; 2] {
-    let (from, to) = (piece * PIECE, seen(s).min((piece + 1) * PIECE));
-    let (p, r) = ((s.prefix.1 - s.prefix.0) as usize, s.recent.0 as usize);
-    let start = s.prefix.0 as usize;
-    [start + from.min(p)..start + to.min(p), r + from.saturating_sub(p)..r + to.saturating_sub(p)]
+/// Neighbouring rows that see the same slots of a piece.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    piece: usize,
+    row: usize,
+    rows: usize,
+}
+
+impl Seen {
+    fn new(span: &Span, start: usize) -> Self {
+        let range = |(a, b): (u32, u32)| (a as usize, b as usize);
+        let (prefix, recent) = (range(span.prefix), range(span.recent));
+        let (first, second) = match (prefix.0 < prefix.1, recent.0 < recent.1) {
+            (true, true) if prefix.1 == recent.0 => ((0, 0), (prefix.0, recent.1)),
+            (true, true) => (prefix, recent),
+            (true, false) => ((0, 0), prefix),
+            _ => ((0, 0), recent),
+        };
+        Self { first, second, start }
+    }
+
+    fn leading(&self) -> usize {
+        self.first.1 - self.first.0
+    }
+
+    fn slots(&self) -> usize {
+        self.leading() + self.second.1 - self.second.0
+    }
+
+    fn pieces(&self) -> usize {
+        self.slots().div_ceil(PIECE)
+    }
+
+    /// Slots of a piece that are seen.
+    fn within(&self, piece: usize) -> usize {
+        self.slots().min((piece + 1) * PIECE).saturating_sub(piece * PIECE)
+    }
+
+    /// Where a piece lies: the part of the first range, and where its part of the second one begins (0 without one). Rows for which these are equal
+    /// see the same slots, as far as they see.
+    fn place(&self, piece: usize) -> (usize, usize, usize) {
+        let (from, to, p) = (piece * PIECE, (piece + 1) * PIECE, self.leading());
+        let second = if to > p { self.second.0 + from.saturating_sub(p) } else { 0 };
+        if from < p { (self.first.0 + from, self.first.0 + to.min(p), second) } else { (0, 0, second) }
+    }
+
+    /// `slots` slots of a piece.
+    fn ranges(&self, piece: usize, slots: usize) -> [Range<usize>; 2] {
+        let (a, b, c) = self.place(piece);
+        [a..b, c..c + slots - (b - a)]
+    }
 }
 
 /// Attention of all rows. Sizes and spans were checked by the caller.
@@ -123,247 +103,179 @@ pub(crate) fn attention(
     scale: f32,
     out: &mut [f32],
 ) {
-    let Scratch { tasks, starts, partial } = scratch;
+    let shape = kv.shape();
+    let row_part = heads * (shape.wide() + 2);
+    let mut done = 0;
+    while done < spans.len() {
+        let Scratch { rows, tasks, partial } = &mut *scratch;
+        rows.clear();
+        let mut pieces = 0;
+        for span in &spans[done..] {
+            let row = Seen::new(span, pieces);
+            if !rows.is_empty() && (pieces + row.pieces()) * row_part > PARTIAL {
+                break;
+            }
+            pieces += row.pieces();
+            rows.push(row);
+        }
+        find_tasks(rows, (QUERIES * shape.heads / heads).max(1), tasks);
+        let width = heads * shape.dim;
+        let (some, end) = (done * width, (done + rows.len()) * width);
+        let step = Step { level, pool, q: &q[some..end], heads, shape, scale, rows, tasks };
+        let partial = first(partial, pieces * row_part);
+        match kv.data() {
+            Data::F32(slab) => step.pieces(slab, attend_f32, partial),
+            Data::Bf16(slab) => step.pieces(slab, attend_bf16, partial),
+            Data::Int8(slab) => step.pieces(slab, attend_int8, partial),
+        }
+        step.combine(partial, &mut out[some..end]);
+        done += rows.len();
+    }
+}
+
+/// Runs of at most `most` rows with the same place in a piece.
+fn find_tasks(rows: &[Seen], most: usize, tasks: &mut Vec<Task>) {
     tasks.clear();
-    starts.clear();
-    for (row, s) in spans.iter().enumerate() {
-        starts.push(tasks.len());
-        tasks.extend((0..seen(s).div_ceil(PIECE)).map(|piece| (row as u32, piece as u32)));
+    let pieces = rows.iter().map(Seen::pieces).max().unwrap_or(0);
+    for piece in 0..pieces {
+        let mut place = None;
+        for (row, seen) in rows.iter().enumerate() {
+            let here = (piece < seen.pieces()).then(|| seen.place(piece));
+            match tasks.last_mut() {
+                Some(task) if here.is_some() && here == place && task.rows < most => task.rows += 1,
+                _ if here.is_some() => tasks.push(Task { piece, row, rows: 1 }),
+                _ => {}
+            }
+            place = here;
+        }
     }
-    starts.push(tasks.len());
-    let (group, wide) = (heads / kv.heads, padded(kv.dim));
-    // Of a task and key head: for each query head maximum and sum, then the weighted values.
-    let unit = group * (2 + wide);
-    let units = tasks.len() * kv.heads;
-    let partial = first(partial, units * unit);
-    let shared = Shared::new(partial);
-    let work: usize = spans.iter().map(seen).sum::<usize>() * heads * kv.dim;
-    let run = |chunks: usize, chunk: &(dyn Fn(usize) + Sync)| {
-        if work < super::matmul::SMALL { (0..chunks).for_each(chunk) } else { pool.run(chunks, chunk) }
-    };
-    run(units.div_ceil(CHUNK), &|c| {
-        for u in c * CHUNK..units.min((c + 1) * CHUNK) {
-            let (head, (row, piece)) = (u / tasks.len(), tasks[u % tasks.len()]);
-            let at = (row as usize * heads + head * group) * kv.dim;
-            let ranges = ranges(&spans[row as usize], piece as usize);
-            let slots = ranges[0].len() + ranges[1].len();
-            // SAFETY: a unit belongs to one chunk.
-            let to = unsafe { shared.part(u * unit, unit) };
-            with_scratch(group * slots.next_multiple_of(LANES), |scores| {
-                let part =
-                    Part { q: &q[at..at + group * kv.dim], keys: kv.keys(head), values: kv.values(head), dim: kv.dim };
-                attend(level, &part, &ranges, scale, scores, to);
-            });
-        }
-    });
-    let partial = &*partial;
-    let out = Shared::new(&mut out[..spans.len() * heads * kv.dim]);
-    run(spans.len(), &|row| {
-        for h in 0..heads {
-            let part = |t: usize| &partial[((h / group) * tasks.len() + t) * unit..][..unit];
-            // SAFETY: a row belongs to one chunk.
-            let to = unsafe { out.part((row * heads + h) * kv.dim, kv.dim) };
-            combine(level, starts[row]..starts[row + 1], part, h % group, group, to);
-        }
-    });
 }
 
-/// Puts the pieces of one query head together.
-fn combine<'a>(
+/// Some rows, and how they are worked on.
+struct Step<'a> {
     level: Level,
-    tasks: Range<usize>,
-    part: impl Fn(usize) -> &'a [f32],
-    g: usize,
-    group: usize,
-    to: &mut [f32],
-) {
-    let wide = padded(to.len());
-    let max = tasks.clone().map(|t| part(t)[2 * g]).fold(f32::NEG_INFINITY, |m, x| if m > x { m } else { x });
-    let mut sum = 0.0;
-    to.fill(0.0);
-    for t in tasks {
-        let p = part(t);
-        let factor = exponential(level, p[2 * g] - max);
-        sum += factor * p[2 * g + 1];
-        let values = &p[2 * group + g * wide..][..to.len()];
-        to.iter_mut().zip(values).for_each(|(o, v)| *o += factor * v);
-    }
-    to.iter_mut().for_each(|o| *o /= sum);
-}
-
-/// Query heads `[group, D]` and their key head.
-pub(crate) struct Part<'a> {
+    pool: &'a Pool,
+    /// `[rows, heads, D]`.
     q: &'a [f32],
-    keys: &'a [f32],
-    values: &'a [f32],
-    dim: usize,
-}
-
-kernel! {
-    /// One piece: (maximum, sum) of each query head and then its weighted values `[group, D']`, to `to`.
-    fn attend(part: &Part<'_>, ranges: &[Range<usize>; 2], scale: f32, scores: &mut [f32], to: &mut [f32]) = attend_any
-}
-
-#[inline(always)]
-fn attend_any<S: Simd>(
-    s: S,
-    part: &Part<'_>,
-    ranges: &[Range<usize>; 2],
+    heads: usize,
+    shape: Shape,
     scale: f32,
-    scores: &mut [f32],
-    to: &mut [f32],
-) {
-    let group = part.q.len() / part.dim;
-    let slots = ranges[0].len() + ranges[1].len();
-    let stride = slots.next_multiple_of(LANES);
-    let (stats, values) = to.split_at_mut(2 * group);
-    for g in (0..group).step_by(3) {
-        match group - g {
-            1 => score::<S, 1>(s, part, g, ranges, scale, scores, stride),
-            2 => score::<S, 2>(s, part, g, ranges, scale, scores, stride),
-            _ => score::<S, 3>(s, part, g, ranges, scale, scores, stride),
-        }
-    }
-    for (scores, stats) in scores.chunks_exact_mut(stride).zip(stats.as_chunks_mut::<2>().0) {
-        scores[slots..].fill(f32::NEG_INFINITY);
-        *stats = exponentials_any(s, scores).into();
-    }
-    for g in (0..group).step_by(3) {
-        match group - g {
-            1 => mix::<S, 1>(s, part, g, ranges, scores, stride, values),
-            2 => mix::<S, 2>(s, part, g, ranges, scores, stride, values),
-            _ => mix::<S, 3>(s, part, g, ranges, scores, stride, values),
-        }
-    }
+    rows: &'a [Seen],
+    tasks: &'a [Task],
 }
 
-/// Scores of query heads `g..g + G` with all slots.
-#[inline(always)]
-fn score<S: Simd, const G: usize>(
-    s: S,
-    part: &Part<'_>,
-    g: usize,
-    ranges: &[Range<usize>; 2],
-    scale: f32,
-    scores: &mut [f32],
-    stride: usize,
-) {
-    let mut done = 0;
-    for range in ranges {
-        let mut slot = range.start;
-        while slot < range.end {
-            // Whole blocks of eight slots, four at a time; lanes outside of the range are computed and dropped.
-            let block = slot / LANES;
-            let blocks = if range.end > (block + 3) * LANES { 4 } else { 1 };
-            let to = range.end.min((block + blocks) * LANES);
-            let mut lanes = [[0f32; 4 * LANES]; G];
-            if blocks == 4 {
-                score_blocks::<S, G, 4>(s, part, g, block, scale, &mut lanes);
-            } else {
-                score_blocks::<S, G, 1>(s, part, g, block, scale, &mut lanes);
-            }
-            let from = slot - block * LANES;
-            for (i, lanes) in lanes.iter().enumerate() {
-                scores[(g + i) * stride + done..][..to - slot].copy_from_slice(&lanes[from..from + to - slot]);
-            }
-            done += to - slot;
-            slot = to;
-        }
+impl Step<'_> {
+    fn run(&self, chunks: usize, chunk: &(dyn Fn(usize) + Sync)) {
+        let slots: usize = self.rows.iter().map(Seen::slots).sum();
+        let work = slots * self.heads * self.shape.dim;
+        if work < super::matmul::SMALL { (0..chunks).for_each(chunk) } else { self.pool.run(chunks, chunk) }
     }
-}
 
-#[inline(always)]
-fn score_blocks<S: Simd, const G: usize, const B: usize>(
-    s: S,
-    part: &Part<'_>,
-    g: usize,
-    block: usize,
-    scale: f32,
-    lanes: &mut [[f32; 4 * LANES]; G],
-) {
-    let size = part.dim * LANES;
-    let keys = part.keys[block * size..(block + B) * size].as_ptr();
-    let q = part.q[g * part.dim..(g + G) * part.dim].as_ptr();
-    let mut acc = [[s.splat(0.0); B]; G];
-    for d in 0..part.dim {
-        for b in 0..B {
-            // SAFETY: block b holds D vectors.
-            let k = unsafe { s.load(keys.add(b * size + d * LANES)) };
-            for i in 0..G {
-                // SAFETY: G heads of D numbers.
-                let q = s.splat(unsafe { *q.add(i * part.dim + d) });
-                acc[i][b] = s.fma(q, k, acc[i][b]);
+    /// Query heads of a key head.
+    fn group(&self) -> usize {
+        self.heads / self.shape.heads
+    }
+
+    /// All pieces of all rows. `partial`: of each row, piece and head D' weighted values, the maximum and the sum.
+    fn pieces<T: Kept>(&self, slab: &Slab<T>, attend: fn(Level, &Unit<'_, T>, &mut [f32]), partial: &mut [f32]) {
+        let parts = self.group().div_ceil(QUERIES);
+        let partial = Shared::new(partial);
+        self.run(self.tasks.len() * self.shape.heads * parts, &|unit| {
+            let (task, head, part) =
+                (self.tasks[unit / parts / self.shape.heads], unit / parts % self.shape.heads, unit % parts);
+            let Head { keys, values, scales } = slab.head(self.shape, head);
+            let mut queries = [Query { q: std::ptr::null(), seen: 0, to: std::ptr::null_mut() }; QUERIES];
+            let queries = self.queries(&task, head, part, partial, &mut queries);
+            let farthest = queries.iter().map(|q| q.seen).max().unwrap_or(0);
+            let ranges = self.rows[task.row].ranges(task.piece, farthest);
+            let unit = Unit { dim: self.shape.dim, keys, values, scales, ranges, scale: self.scale, queries };
+            with_scratch(unit.scratch(), |scores| attend(self.level, &unit, scores));
+        });
+    }
+
+    /// The queries of part `part` of a task's key head.
+    fn queries<'q>(
+        &self,
+        task: &Task,
+        head: usize,
+        part: usize,
+        partial: Shared<'_, f32>,
+        queries: &'q mut [Query; QUERIES],
+    ) -> &'q [Query] {
+        let (group, unit) = (self.group(), self.shape.wide() + 2);
+        let heads = part * QUERIES..group.min((part + 1) * QUERIES);
+        let mut n = 0;
+        for row in task.row..task.row + task.rows {
+            let seen = &self.rows[row];
+            for h in heads.clone().map(|h| head * group + h) {
+                let at = ((seen.start + task.piece) * self.heads + h) * unit;
+                // SAFETY: a row, piece and head belongs to one unit.
+                let to = unsafe { partial.part(at, unit) }.as_mut_ptr();
+                let q = self.q[(row * self.heads + h) * self.shape.dim..][..self.shape.dim].as_ptr();
+                queries[n] = Query { q, seen: seen.within(task.piece), to };
+                n += 1;
             }
         }
+        &queries[..n]
     }
-    for i in 0..G {
-        for b in 0..B {
-            // SAFETY: B <= 4.
-            unsafe { s.store(lanes[i].as_mut_ptr().add(b * LANES), s.mul(acc[i][b], s.splat(scale))) };
-        }
-    }
-}
 
-/// Weighted values of query heads `g..g + G`: one chain over the slots for every element.
-#[inline(always)]
-fn mix<S: Simd, const G: usize>(
-    s: S,
-    part: &Part<'_>,
-    g: usize,
-    ranges: &[Range<usize>; 2],
-    scores: &[f32],
-    stride: usize,
-    values: &mut [f32],
-) {
-    let vectors = padded(part.dim) / LANES;
-    let mut at = 0;
-    while at < vectors {
-        if vectors - at >= 4 {
-            mix_vectors::<S, G, 4>(s, part, g, ranges, scores, stride, values, at);
-            at += 4;
-        } else {
-            mix_vectors::<S, G, 1>(s, part, g, ranges, scores, stride, values, at);
-            at += 1;
-        }
-    }
-}
-
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn mix_vectors<S: Simd, const G: usize, const N: usize>(
-    s: S,
-    part: &Part<'_>,
-    g: usize,
-    ranges: &[Range<usize>; 2],
-    scores: &[f32],
-    stride: usize,
-    values: &mut [f32],
-    at: usize,
-) {
-    let wide = padded(part.dim);
-    let weights = scores[g * stride..(g + G) * stride].as_ptr();
-    let mut acc = [[s.splat(0.0); N]; G];
-    let mut done = 0;
-    for range in ranges {
-        let rows = part.values[range.start * wide..range.end * wide].as_ptr();
-        for i in 0..range.len() {
-            for n in 0..N {
-                // SAFETY: row i of the range; `at + N` vectors fit a row.
-                let v = unsafe { s.load(rows.add(i * wide + (at + n) * LANES)) };
-                for h in 0..G {
-                    // SAFETY: `done + i` counts the slots of the piece: below the stride.
-                    let w = s.splat(unsafe { *weights.add(h * stride + done + i) });
-                    acc[h][n] = s.fma(w, v, acc[h][n]);
+    /// Puts the pieces of every row and head together.
+    fn combine(&self, partial: &[f32], out: &mut [f32]) {
+        let (wide, dim) = (self.shape.wide(), self.shape.dim);
+        let out = Shared::new(out);
+        self.run(self.rows.len(), &|row| {
+            let seen = &self.rows[row];
+            for h in 0..self.heads {
+                let part = |piece: usize| &partial[((seen.start + piece) * self.heads + h) * (wide + 2)..][..wide + 2];
+                // SAFETY: a row belongs to one chunk.
+                let to = unsafe { out.part((row * self.heads + h) * dim, dim) };
+                let maximum = |m: f32, x: f32| if m > x { m } else { x };
+                let max = (0..seen.pieces()).map(|p| part(p)[wide]).fold(f32::NEG_INFINITY, maximum);
+                let mut sum = 0.0;
+                to.fill(0.0);
+                for part in (0..seen.pieces()).map(part) {
+                    let factor = exponential(self.level, part[wide] - max);
+                    sum += factor * part[wide + 1];
+                    to.iter_mut().zip(part).for_each(|(o, v)| *o += factor * v);
                 }
+                to.iter_mut().for_each(|o| *o /= sum);
             }
-        }
-        done += range.len();
+        });
     }
-    for h in 0..G {
-        let to = &mut values[(g + h) * wide + at * LANES..][..N * LANES];
-        for n in 0..N {
-            // SAFETY: N vectors.
-            unsafe { s.store(to.as_mut_ptr().add(n * LANES), acc[h][n]) };
-        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tasks(spans: &[Span], most: usize) -> Vec<(usize, usize, usize)> {
+        let mut start = 0;
+        let rows: Vec<Seen> = spans
+            .iter()
+            .map(|span| {
+                let seen = Seen::new(span, start);
+                start += seen.pieces();
+                seen
+            })
+            .collect();
+        let mut tasks = Vec::new();
+        find_tasks(&rows, most, &mut tasks);
+        tasks.iter().map(|t| (t.piece, t.row, t.rows)).collect()
+    }
+
+    #[test]
+    fn rows_that_see_the_same_slots_are_one_task() {
+        let p = PIECE as u32;
+        let causal: Vec<Span> = (0..8).map(|i| Span { prefix: (3, 9), recent: (9, p + i) }).collect();
+        // Rows 0 to 3 end within piece 0, the others reach piece 1.
+        assert_eq!(tasks(&causal, 64), [(0, 0, 8), (1, 4, 4)]);
+        assert_eq!(tasks(&causal, 3), [(0, 0, 3), (0, 3, 3), (0, 6, 2), (1, 4, 3), (1, 7, 1)]);
+        // Variants: one prompt, and slots of their own; the prompt is longer than a piece.
+        let variants: Vec<Span> =
+            (0..2).map(|v| Span { prefix: (0, p + 10), recent: ((v + 2) * p, (v + 2) * p + 50) }).collect();
+        assert_eq!(tasks(&variants, 64), [(0, 0, 2), (1, 0, 1), (1, 1, 1)]);
+        // Something else between two rows.
+        let between = [causal[0], Span { prefix: (0, 0), recent: (1, 2) }, causal[0]];
+        assert_eq!(tasks(&between, 64), [(0, 0, 1), (0, 1, 1), (0, 2, 1)]);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::simd::{LANES, Simd};
+use super::simd::{Arithmetic, LANES, Simd};
 
 /// Proof that AVX2, FMA and F16C exist.
 #[derive(Debug, Clone, Copy)]
@@ -25,20 +25,12 @@ macro_rules! avx {
     };
 }
 
-impl Simd for Avx2 {
+impl Arithmetic for Avx2 {
     type V = __m256;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         avx!(_mm256_set1_ps(x))
-    }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> __m256 {
-        avx!(_mm256_loadu_ps(p))
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: __m256) {
-        avx!(_mm256_storeu_ps(p, v))
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
@@ -78,6 +70,17 @@ impl Simd for Avx2 {
             let n = _mm256_add_epi32(_mm256_cvtps_epi32(v), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
         })
+    }
+}
+
+impl Simd for Avx2 {
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m256 {
+        avx!(_mm256_loadu_ps(p))
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m256) {
+        avx!(_mm256_storeu_ps(p, v))
     }
     #[inline(always)]
     fn with_sign(self, magnitude: __m256, sign: __m256) -> __m256 {

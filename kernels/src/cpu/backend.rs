@@ -1,12 +1,13 @@
 //! [`Backend`] for [`Cpu`]: checks sizes, borrows the buffers, and hands them to the kernels.
 
+use super::kv::Shape;
 use super::memory::Aligned;
 use super::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight};
 use super::{attention, experts, heads, image, matmul, paint, route, rowwise, with};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, KernelError, KvFormat, Patches, QuantFormat, RopeSpec,
-    RouterSpec, Span, Target, check,
+    Activation, Backend, Canvas, Columns, HostTensor, KvFormat, Patches, QuantFormat, RopeSpec, RouterSpec, Span,
+    Target, check,
 };
 
 impl Backend for Cpu {
@@ -62,13 +63,10 @@ impl Backend for Cpu {
     }
 
     fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize, format: KvFormat) -> Result<CpuKv> {
-        if format != KvFormat::F32 {
-            return Err(KernelError::KvFormat { format: format.name(), backend: self.name() });
-        }
         if head_dim == 0 {
             return Err(check::shape("kv", "head_dim is 0"));
         }
-        Ok(CpuKv::new(slots, kv_heads, head_dim))
+        Ok(CpuKv::new(Shape { slots, heads: kv_heads, dim: head_dim }, format))
     }
 
     fn routing(&self, rows: usize, top_k: usize) -> Result<CpuRouting> {
@@ -235,8 +233,9 @@ impl Backend for Cpu {
     }
 
     fn store_kv(&self, kv: &mut CpuKv, k: &CpuBuffer, v: &CpuBuffer, slots: &[u32]) -> Result<()> {
-        check::slots("store_kv", slots, kv.slots)?;
-        let width = kv.heads * kv.dim;
+        let shape = kv.shape();
+        check::slots("store_kv", slots, shape.slots)?;
+        let width = shape.heads * shape.dim;
         let k = k.get("store_kv", 0, slots.len() * width)?;
         let v = v.get("store_kv", 0, slots.len() * width)?;
         for (r, &slot) in slots.iter().enumerate() {
@@ -248,7 +247,7 @@ impl Backend for Cpu {
 
     fn copy_kv(&self, kv: &mut CpuKv, from: u32, to: u32, len: u32) -> Result<()> {
         let (from, to, len) = (from as usize, to as usize, len as usize);
-        check::at_least("copy_kv", "the slab", kv.slots, from.max(to) + len)?;
+        check::at_least("copy_kv", "the slab", kv.shape().slots, from.max(to) + len)?;
         kv.copy(from, to, len);
         Ok(())
     }
@@ -262,9 +261,10 @@ impl Backend for Cpu {
         scale: f32,
         out: &mut CpuBuffer,
     ) -> Result<()> {
-        check::heads(heads, kv.heads)?;
-        check::spans(spans, kv.slots)?;
-        let q = q.get("attention", 0, spans.len() * heads * kv.dim)?;
+        let shape = kv.shape();
+        check::heads(heads, shape.heads)?;
+        check::spans(spans, shape.slots)?;
+        let q = q.get("attention", 0, spans.len() * heads * shape.dim)?;
         let out = out.get_mut("attention", 0, q.len())?;
         with(&self.inner.attention, |scratch| {
             attention::attention(self.level, &self.inner.pool, scratch, q, heads, kv, spans, scale, out);

@@ -17,6 +17,8 @@ unsafe impl Plain for u16 {}
 // SAFETY: numbers.
 unsafe impl Plain for u8 {}
 // SAFETY: numbers.
+unsafe impl Plain for i8 {}
+// SAFETY: numbers.
 unsafe impl Plain for u64 {}
 
 /// Bytes from which an array asks for large pages: a step that streams through weights then waits for far fewer address translations.

@@ -1,6 +1,6 @@
 //! SIMD kernels on one thread pool.
 //!
-//! Buffers are plain f32 arrays; weights and the KV slab have layouts of their own (see `weight.rs` and `attention.rs`).
+//! Buffers are plain f32 arrays; weights and the KV slab have layouts of their own (see `weight.rs` and `kv.rs`).
 //! Every kernel is written once and compiled for some sets of instructions (AVX-512 with VNNI, AVX2 + FMA + F16C, none); which one runs is decided
 //! when the backend is made. Scratch memory is kept by the backend (or by the thread, for a chunk's own) and grows to the
 //! largest size that was ever needed: a step allocates nothing.
@@ -10,6 +10,7 @@
 //! eight bits first (`codes.rs`), each row on its own.
 #![allow(unsafe_code)]
 
+mod attend;
 mod attention;
 mod avx2;
 mod avx512;
@@ -21,6 +22,7 @@ mod dots_x86;
 mod experts;
 mod heads;
 mod image;
+mod kv;
 mod matmul;
 pub(crate) mod memory;
 mod paint;
@@ -41,7 +43,7 @@ use self::simd::Level;
 use crate::backend::Result;
 use crate::check;
 
-pub use attention::CpuKv;
+pub use kv::CpuKv;
 pub use route::CpuRouting;
 pub use simd::Instructions;
 pub use weight::CpuWeight;

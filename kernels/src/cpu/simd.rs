@@ -56,18 +56,12 @@ impl Level {
     }
 }
 
-/// Eight f32 lanes. A value of the implementing type is the proof that the instructions exist.
-pub(crate) trait Simd: Copy {
+/// Arithmetic on the f32 lanes of a vector. A value of the implementing type is the proof that the instructions exist.
+pub(crate) trait Arithmetic: Copy {
     /// A vector.
     type V: Copy;
 
     fn splat(self, x: f32) -> Self::V;
-    /// # Safety
-    /// `p` is readable for 8 numbers.
-    unsafe fn load(self, p: *const f32) -> Self::V;
-    /// # Safety
-    /// `p` is writable for 8 numbers.
-    unsafe fn store(self, p: *mut f32, v: Self::V);
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
@@ -82,6 +76,45 @@ pub(crate) trait Simd: Copy {
     fn round(self, v: Self::V) -> Self::V;
     /// `2^v` for whole v in -126..=127.
     fn exp2_whole(self, v: Self::V) -> Self::V;
+
+    /// `e^v` to about one unit in the last place; arguments are held in -87..=88. The polynomial is that of Cephes' `expf`.
+    #[inline(always)]
+    fn exp(self, v: Self::V) -> Self::V {
+        // The bound is the first operand, so that NaN passes.
+        let x = self.min(self.splat(88.0), self.max(self.splat(-87.0), v));
+        let n = self.round(self.mul(x, self.splat(std::f32::consts::LOG2_E)));
+        let r = self.fma(n, self.splat(-0.693_359_4), x);
+        let r = self.fma(n, self.splat(2.121_944_4e-4), r);
+        let mut p = self.splat(1.987_569_1e-4);
+        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = self.fma(p, r, self.splat(c));
+        }
+        let p = self.add(self.fma(p, self.mul(r, r), r), self.splat(1.0));
+        self.mul(p, self.exp2_whole(n))
+    }
+
+    /// `1 / (1 + e^-v)`.
+    #[inline(always)]
+    fn sigmoid(self, v: Self::V) -> Self::V {
+        let one = self.splat(1.0);
+        self.div(one, self.add(one, self.exp(self.sub(self.splat(0.0), v))))
+    }
+
+    /// `v * sigmoid(v)`.
+    #[inline(always)]
+    fn silu(self, v: Self::V) -> Self::V {
+        self.div(v, self.add(self.splat(1.0), self.exp(self.sub(self.splat(0.0), v))))
+    }
+}
+
+/// Eight f32 lanes.
+pub(crate) trait Simd: Arithmetic {
+    /// # Safety
+    /// `p` is readable for 8 numbers.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// # Safety
+    /// `p` is writable for 8 numbers.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
     /// |magnitude| with the sign of `sign`.
     fn with_sign(self, magnitude: Self::V, sign: Self::V) -> Self::V;
     /// `[a0 + a1, a2 + a3, .., b6 + b7]`.
@@ -121,35 +154,6 @@ pub(crate) trait Simd: Copy {
         self.array(v).into_iter().fold(f32::NEG_INFINITY, |m, x| if m > x { m } else { x })
     }
 
-    /// `e^v` to about one unit in the last place; arguments are held in -87..=88. The polynomial is that of Cephes' `expf`.
-    #[inline(always)]
-    fn exp(self, v: Self::V) -> Self::V {
-        // The bound is the first operand, so that NaN passes.
-        let x = self.min(self.splat(88.0), self.max(self.splat(-87.0), v));
-        let n = self.round(self.mul(x, self.splat(std::f32::consts::LOG2_E)));
-        let r = self.fma(n, self.splat(-0.693_359_4), x);
-        let r = self.fma(n, self.splat(2.121_944_4e-4), r);
-        let mut p = self.splat(1.987_569_1e-4);
-        for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-            p = self.fma(p, r, self.splat(c));
-        }
-        let p = self.add(self.fma(p, self.mul(r, r), r), self.splat(1.0));
-        self.mul(p, self.exp2_whole(n))
-    }
-
-    /// `1 / (1 + e^-v)`.
-    #[inline(always)]
-    fn sigmoid(self, v: Self::V) -> Self::V {
-        let one = self.splat(1.0);
-        self.div(one, self.add(one, self.exp(self.sub(self.splat(0.0), v))))
-    }
-
-    /// `v * sigmoid(v)`.
-    #[inline(always)]
-    fn silu(self, v: Self::V) -> Self::V {
-        self.div(v, self.add(self.splat(1.0), self.exp(self.sub(self.splat(0.0), v))))
-    }
-
     /// `tanh(v) = sign(v) (1 - 2 / (e^2|v| + 1))`; absolute error about 1e-7.
     #[inline(always)]
     fn tanh(self, v: Self::V) -> Self::V {
@@ -170,22 +174,12 @@ fn map2(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; 
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
-impl Simd for Scalar {
+impl Arithmetic for Scalar {
     type V = [f32; LANES];
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
         [x; LANES]
-    }
-    #[inline(always)]
-    unsafe fn load(self, p: *const f32) -> Self::V {
-        // SAFETY: the caller's promise.
-        unsafe { p.cast::<Self::V>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store(self, p: *mut f32, v: Self::V) {
-        // SAFETY: the caller's promise.
-        unsafe { p.cast::<Self::V>().write_unaligned(v) }
     }
     #[inline(always)]
     fn add(self, a: Self::V, b: Self::V) -> Self::V {
@@ -222,6 +216,19 @@ impl Simd for Scalar {
     #[inline(always)]
     fn exp2_whole(self, v: Self::V) -> Self::V {
         v.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+}
+
+impl Simd for Scalar {
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<Self::V>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<Self::V>().write_unaligned(v) }
     }
     #[inline(always)]
     fn with_sign(self, magnitude: Self::V, sign: Self::V) -> Self::V {

@@ -7,7 +7,7 @@
 
 use half::bf16;
 
-use super::simd::{Level, Scalar, wide_kernel};
+use super::simd::{Arithmetic, LANES, Level, Scalar, wide_kernel};
 use super::weight::{Data, Matrix, PANEL};
 
 /// Most rows of a tile with any instructions.
@@ -31,12 +31,22 @@ pub(crate) fn side_by_side(level: Level, rows: usize, panels: usize) -> usize {
     }
 }
 
-/// The sixteen outputs of a panel. A value of the implementing type is the proof that the instructions exist.
+/// Sixteen lanes: the outputs of a panel, slots of the KV slab. A value of the implementing type is the proof that the instructions exist.
 pub(crate) trait Sixteen: Copy {
     /// Sixteen f32.
     type V: Copy;
+    /// Whether they are one register, of which there are 32.
+    const WIDE: bool;
 
     fn zeros(self) -> Self::V;
+    fn splat(self, x: f32) -> Self::V;
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a > b ? a : b` (b when one is NaN).
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// As [`Arithmetic::exp`].
+    fn exp(self, v: Self::V) -> Self::V;
     /// # Safety
     /// `p` is readable for 16 numbers.
     unsafe fn floats(self, p: *const f32) -> Self::V;
@@ -44,6 +54,10 @@ pub(crate) trait Sixteen: Copy {
     /// # Safety
     /// `p` is readable for 16 numbers.
     unsafe fn halves(self, p: *const u16) -> Self::V;
+    /// Sixteen signed bytes as numbers.
+    /// # Safety
+    /// `p` is readable for 16 bytes.
+    unsafe fn bytes(self, p: *const i8) -> Self::V;
     /// `x * w + sum`, rounded once.
     fn add_product(self, x: f32, w: Self::V, sum: Self::V) -> Self::V;
     /// # Safety
@@ -51,10 +65,52 @@ pub(crate) trait Sixteen: Copy {
     unsafe fn put(self, p: *mut f32, v: Self::V);
     /// Asks for the cache line at `p`, which need not be readable.
     fn ahead<T>(self, p: *const T);
+
+    /// The lanes as an array.
+    #[inline(always)]
+    fn lanes(self, v: Self::V) -> [f32; PANEL] {
+        let mut a = [0f32; PANEL];
+        // SAFETY: `a` holds 16 numbers.
+        unsafe { self.put(a.as_mut_ptr(), v) };
+        a
+    }
+}
+
+#[inline(always)]
+fn each(a: [f32; PANEL], b: [f32; PANEL], f: impl Fn(f32, f32) -> f32) -> [f32; PANEL] {
+    std::array::from_fn(|i| f(a[i], b[i]))
 }
 
 impl Sixteen for Scalar {
     type V = [f32; PANEL];
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; PANEL]
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        each(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn exp(self, v: Self::V) -> Self::V {
+        let half = |at: usize| Arithmetic::exp(self, std::array::from_fn(|i| v[at + i]));
+        let halves = [half(0), half(LANES)];
+        std::array::from_fn(|i| halves[i / LANES][i % LANES])
+    }
 
     #[inline(always)]
     fn zeros(self) -> Self::V {
@@ -69,7 +125,12 @@ impl Sixteen for Scalar {
     unsafe fn halves(self, p: *const u16) -> Self::V {
         // SAFETY: the caller's promise.
         let v = unsafe { p.cast::<[u16; PANEL]>().read_unaligned() };
-        std::array::from_fn(|lane| bf16::from_bits(v[lane % 8 * 2 + lane / 8]).to_f32())
+        std::array::from_fn(|lane| bf16::from_bits(v[<u16 as Stored>::place(lane)]).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn bytes(self, p: *const i8) -> Self::V {
+        // SAFETY: the caller's promise.
+        unsafe { p.cast::<[i8; PANEL]>().read_unaligned() }.map(f32::from)
     }
     #[inline(always)]
     fn add_product(self, x: f32, w: Self::V, sum: Self::V) -> Self::V {
@@ -148,11 +209,15 @@ fn any<S: Sixteen, const R: usize, const P: usize>(
     }
 }
 
-/// How a weight is stored.
-trait Stored {
+/// How sixteen weights, keys or values are stored.
+pub(crate) trait Stored: Sized {
     /// # Safety
-    /// `p` is readable for 16 weights.
+    /// `p` is readable for 16 of them.
     unsafe fn load<S: Sixteen>(s: S, p: *const Self) -> S::V;
+    /// Where a lane lies among the sixteen.
+    fn place(lane: usize) -> usize {
+        lane
+    }
 }
 
 impl Stored for f32 {
@@ -169,6 +234,18 @@ impl Stored for u16 {
     unsafe fn load<S: Sixteen>(s: S, p: *const u16) -> S::V {
         // SAFETY: the caller's promise.
         unsafe { s.halves(p) }
+    }
+    fn place(lane: usize) -> usize {
+        lane % 8 * 2 + lane / 8
+    }
+}
+
+/// Codes, without their scale.
+impl Stored for i8 {
+    #[inline(always)]
+    unsafe fn load<S: Sixteen>(s: S, p: *const i8) -> S::V {
+        // SAFETY: the caller's promise.
+        unsafe { s.bytes(p) }
     }
 }
 

@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 use super::avx2::Avx2;
 use super::avx512::Avx512;
+use super::simd::Arithmetic;
 use super::tile::Sixteen;
 
 macro_rules! x86 {
@@ -16,6 +17,39 @@ macro_rules! x86 {
 
 impl Sixteen for Avx2 {
     type V = [__m256; 2];
+    const WIDE: bool = false;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [Arithmetic::splat(self, x); 2]
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        [Arithmetic::add(self, a[0], b[0]), Arithmetic::add(self, a[1], b[1])]
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        [Arithmetic::sub(self, a[0], b[0]), Arithmetic::sub(self, a[1], b[1])]
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        [Arithmetic::mul(self, a[0], b[0]), Arithmetic::mul(self, a[1], b[1])]
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        [Arithmetic::max(self, a[0], b[0]), Arithmetic::max(self, a[1], b[1])]
+    }
+    #[inline(always)]
+    fn exp(self, v: Self::V) -> Self::V {
+        [Arithmetic::exp(self, v[0]), Arithmetic::exp(self, v[1])]
+    }
+    #[inline(always)]
+    unsafe fn bytes(self, p: *const i8) -> Self::V {
+        x86!({
+            let half = |p: *const i8| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())));
+            [half(p), half(p.add(8))]
+        })
+    }
 
     #[inline(always)]
     fn zeros(self) -> Self::V {
@@ -56,7 +90,36 @@ impl Sixteen for Avx2 {
 
 impl Sixteen for Avx512 {
     type V = __m512;
+    const WIDE: bool = true;
 
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        Arithmetic::splat(self, x)
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        Arithmetic::add(self, a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        Arithmetic::sub(self, a, b)
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        Arithmetic::mul(self, a, b)
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        Arithmetic::max(self, a, b)
+    }
+    #[inline(always)]
+    fn exp(self, v: __m512) -> __m512 {
+        Arithmetic::exp(self, v)
+    }
+    #[inline(always)]
+    unsafe fn bytes(self, p: *const i8) -> __m512 {
+        x86!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))))
+    }
     #[inline(always)]
     fn zeros(self) -> __m512 {
         x86!(_mm512_setzero_ps())

@@ -1,6 +1,6 @@
-//! bf16, int8 and int4: how far the logits move, and how often the most likely id stays the same.
+//! Weights, and keys and values, that are rounded: how far the logits move, and how often the most likely id stays the same.
 
-use borealis_kernels::{DeviceSpec, QuantFormat};
+use borealis_kernels::{DeviceSpec, KvFormat, QuantFormat};
 use borealis_model::Trace;
 use borealis_weights::Checkpoint;
 
@@ -10,7 +10,9 @@ use crate::sequence::{Sequence, best};
 
 /// How far a format may be from the reference.
 struct Limit {
+    /// Of the weights, and of keys and values.
     format: QuantFormat,
+    kv: KvFormat,
     /// Largest normalised mean squared error of the logits.
     nmse: f64,
     /// Largest share of rows for which rounding makes a router choose other experts than the reference: their logits are those of another network and are left out.
@@ -21,23 +23,31 @@ struct Limit {
 
 /// The goldens' weights are random: nothing was learnt that survives rounding, and routers hang by a thread. bf16 and int8 have bounds that every
 /// checkpoint of these families must meet; those of int4 only notice what is broken.
-const LIMITS: [Limit; 3] = [
-    Limit { format: QuantFormat::Bf16, nmse: 1e-3, other: 0.25, agree: 0.95 },
-    Limit { format: QuantFormat::Int8, nmse: 1e-2, other: 0.5, agree: 0.95 },
-    Limit { format: QuantFormat::Int4, nmse: 0.3, other: 1.0, agree: 0.5 },
+const LIMITS: [Limit; 5] = [
+    Limit { format: QuantFormat::F32, kv: KvFormat::Bf16, nmse: 1e-4, other: 0.25, agree: 0.98 },
+    Limit { format: QuantFormat::F32, kv: KvFormat::Int8, nmse: 1e-3, other: 0.25, agree: 0.95 },
+    Limit { format: QuantFormat::Bf16, kv: KvFormat::F32, nmse: 1e-3, other: 0.25, agree: 0.95 },
+    Limit { format: QuantFormat::Int8, kv: KvFormat::F32, nmse: 1e-2, other: 0.5, agree: 0.95 },
+    Limit { format: QuantFormat::Int4, kv: KvFormat::F32, nmse: 0.3, other: 1.0, agree: 0.5 },
 ];
+
+impl Limit {
+    fn name(&self) -> String {
+        format!("weights {}, keys and values {}", self.format.name(), self.kv.name())
+    }
+}
 
 /// Steps of all folders and how many agree, by format.
 #[derive(Default)]
-pub struct Steps([(usize, usize); 3]);
+pub struct Steps([(usize, usize); LIMITS.len()]);
 
 impl Steps {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        for (Limit { format, agree, .. }, (same, all)) in LIMITS.iter().zip(self.0) {
-            println!("{}: {same} of {all} greedy ids are the reference's", format.name());
-            if (same as f64) < agree * all as f64 {
-                problems.push(format!("{}: only {same} of {all} greedy ids are the reference's", format.name()));
+        for (limit, (same, all)) in LIMITS.iter().zip(self.0) {
+            println!("{}: {same} of {all} greedy ids are the reference's", limit.name());
+            if (same as f64) < limit.agree * all as f64 {
+                problems.push(format!("{}: only {same} of {all} greedy ids are the reference's", limit.name()));
             }
         }
         problems
@@ -49,9 +59,10 @@ pub fn check(golden: &Golden, checkpoint: &Checkpoint, steps: &mut Steps) -> Vec
     let Some((ids, logits, _)) = prefill(golden) else { return Vec::new() };
     let (prompt, wanted) = (golden.ids(ids).1, golden.floats(logits).1);
     let mut problems = Vec::new();
-    for (at, Limit { format, nmse: limit, other, .. }) in LIMITS.into_iter().enumerate() {
+    for (at, limit) in LIMITS.iter().enumerate() {
         for device in [DeviceSpec::Cpu, DeviceSpec::Reference] {
-            let mut s = Sequence::new(checkpoint, &device, format);
+            let mut s = Sequence::new(checkpoint, &device, limit.format);
+            s.keep(limit.kv);
             let (found, trace) = s.trace(&prompt);
             let same = routed_alike(golden, &trace, prompt.len());
             let width = found[0].len();
@@ -60,25 +71,13 @@ pub fn check(golden: &Golden, checkpoint: &Checkpoint, steps: &mut Steps) -> Vec
             let (error, power) =
                 rows.fold((0.0, 0.0), |(e, p), (a, b)| (e + distance(a, b), p + distance(b, &vec![0.0; width])));
             let (nmse, turned) = (error / power, same.iter().filter(|s| !**s).count());
-            println!(
-                "{}: {} on {device:?}: NMSE of the logits {nmse:.1e}; {turned} of {} rows chose other experts",
-                golden.name,
-                format.name(),
-                same.len()
-            );
-            if turned as f64 > other * same.len() as f64 {
-                problems.push(format!(
-                    "{}: {} on {device:?}: {turned} rows chose other experts",
-                    golden.name,
-                    format.name()
-                ));
+            let what = format!("{}: {} on {device:?}", golden.name, limit.name());
+            println!("{what}: NMSE of the logits {nmse:.1e}; {turned} of {} rows chose other experts", same.len());
+            if turned as f64 > limit.other * same.len() as f64 {
+                problems.push(format!("{what}: {turned} rows chose other experts"));
             }
-            if nmse > limit {
-                problems.push(format!(
-                    "{}: {} on {device:?}: NMSE {nmse:e}, at most {limit:e}",
-                    golden.name,
-                    format.name()
-                ));
+            if nmse > limit.nmse {
+                problems.push(format!("{what}: NMSE {nmse:e}, at most {:e}", limit.nmse));
             }
             if device == DeviceSpec::Cpu {
                 s.reset();

@@ -1,6 +1,6 @@
 //! One model and the sequence that it computes.
 
-use borealis_kernels::{DeviceSpec, QuantFormat, Span};
+use borealis_kernels::{DeviceSpec, KvFormat, QuantFormat, Span};
 use borealis_model::{Batch, Forward, Logits, Query, Row, Trace, load};
 use borealis_weights::Checkpoint;
 
@@ -48,6 +48,12 @@ impl<'a> Sequence<'a> {
     pub fn of(checkpoint: &'a Checkpoint, mut model: Box<dyn Forward>, exact: bool) -> Self {
         model.allocate(SLOTS, 64).expect("a cache");
         Self { checkpoint, model, exact, length: 0 }
+    }
+
+    /// Keeps keys and values in another format, and begins again.
+    pub fn keep(&mut self, format: KvFormat) {
+        self.model.keep(format).and_then(|()| self.model.allocate(SLOTS, 64)).expect("a cache");
+        self.reset();
     }
 
     /// Begins again.

@@ -36,6 +36,7 @@ struct Report {
     family: Option<String>,
     backend: String,
     dtype: String,
+    kv_dtype: &'static str,
     parameters: u64,
     active_parameters: u64,
     /// Bytes of the transformer's tensors by type as they lie in the files.
@@ -110,7 +111,8 @@ impl Report {
     fn new(checkpoint: &Checkpoint, machine: &MachineArgs) -> Result<Self> {
         let config = borealis_model::check(checkpoint).map_err(CliError::failed)?;
         let tensors = checkpoint.tensors("").map_err(CliError::failed)?;
-        let summary = Summary::of(&config, tensors);
+        let kv = machine.kv_dtype.0.unwrap_or_default();
+        let summary = Summary::of(&config, tensors, kv);
         let (backend, fused) = device(&machine.device)?;
         let format = machine.dtype.unwrap_or_else(|| stored_format(checkpoint));
         let sizes = QuantFormat::ALL.map(|f| (f.name(), weight_bytes(&config, f)));
@@ -124,6 +126,7 @@ impl Report {
             family: manifest.family.clone(),
             backend: backend.to_string(),
             dtype: format.name().to_string(),
+            kv_dtype: kv.name(),
             parameters: summary.parameters,
             active_parameters: summary.active_parameters,
             stored_bytes: summary.stored,
@@ -158,7 +161,7 @@ impl Report {
         if let Some(family) = &self.family {
             line("family", family.clone());
         }
-        line("device", format!("{}, weights {}", self.backend, self.dtype));
+        line("device", format!("{}, weights {}, keys and values {}", self.backend, self.dtype, self.kv_dtype));
         line(
             "parameters",
             format!("{}, {} at work in each position", count(self.parameters), count(self.active_parameters)),

@@ -263,6 +263,9 @@ impl Args {
         if let Some(dtype) = machine.dtype {
             add("--dtype", dtype.name().into());
         }
+        if let Some(kv) = machine.kv_dtype.0 {
+            add("--kv-dtype", kv.name().into());
+        }
         if let Some(threads) = machine.threads {
             add("--threads", threads.to_string());
         }

@@ -1,7 +1,7 @@
 //! A model that is a hash: what it predicts depends on every row that is visible, two layers deep, and on nothing else. It refuses what a scheduler must never do:
 //! to see slots that were not written, to write slots that are not reserved.
 
-use borealis_kernels::QuantFormat;
+use borealis_kernels::{KvFormat, QuantFormat};
 use borealis_model::{
     Batch, Forward, Logits, ModelConfig, ModelError, Result, Row, SlotRange, StepCost, Summary, Trace,
 };
@@ -101,6 +101,14 @@ impl Forward for Mock {
 
     fn format(&self) -> QuantFormat {
         QuantFormat::F32
+    }
+
+    fn kv_format(&self) -> KvFormat {
+        KvFormat::F32
+    }
+
+    fn keep(&mut self, _format: KvFormat) -> Result<()> {
+        Ok(())
     }
 
     fn allocate(&mut self, slots: usize, _max_rows: usize) -> Result<()> {

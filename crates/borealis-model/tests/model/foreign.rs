@@ -21,6 +21,14 @@ fn config() -> Value {
     })
 }
 
+/// A text model with compressed attention.
+pub fn compressed() -> Value {
+    let latent = json!({"kv_lora_rank": 20, "q_lora_rank": 24, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10, "qk_norm": false});
+    let mut deep = borealis_weights::testing::text_config();
+    latent.as_object().unwrap().iter().for_each(|(k, v)| deep[k] = v.clone());
+    deep
+}
+
 type Names = Vec<(String, Vec<usize>)>;
 
 fn names() -> Names {
@@ -297,12 +305,9 @@ fn converted_checkpoints_are_the_same_model() {
 
 #[test]
 fn weights_are_sized_without_loading_them() {
-    let latent = json!({"kv_lora_rank": 20, "q_lora_rank": 24, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 10, "qk_norm": false});
-    let mut deep = borealis_weights::testing::text_config();
-    latent.as_object().unwrap().iter().for_each(|(k, v)| deep[k] = v.clone());
     let mut tiny = borealis_weights::testing::tiny_config();
     tiny["media"]["scene_condition"] = json!(true);
-    let ours = [deep, tiny].map(|c| checkpoint(&c, 1).1);
+    let ours = [compressed(), tiny].map(|c| checkpoint(&c, 1).1);
     let foreign = build(&config(), &names()).open().unwrap();
     for checkpoint in ours.iter().chain([&foreign]) {
         for format in QuantFormat::ALL {

@@ -1,17 +1,27 @@
 //! What must not change a result: caching, cutting, company, and slots that a row does not see.
 
 use crate::support::*;
-use borealis_kernels::{DeviceSpec, Span};
+use borealis_kernels::{DeviceSpec, KvFormat, Span};
 use borealis_model::{Batch, Forward, Logits, ModelConfig};
 use borealis_weights::testing::{text_config, tiny_config};
 
-/// Runs `test` on both backends with the form of the default model.
+/// Runs `test` on all backends, with keys and values in every format that they have, with the form of the default model.
 fn on_both(max_rows: usize, test: impl Fn(&DeviceSpec, &mut dyn Forward, &ModelConfig)) {
     let (_folder, checkpoint) = checkpoint(&tiny_config(), 1);
     for device in &devices() {
         let mut model = runner(&checkpoint, device, max_rows);
         let config = model.config().clone();
-        test(device, model.as_mut(), &config);
+        for format in KvFormat::ALL {
+            match model.keep(format) {
+                Ok(()) => model.allocate(256, max_rows).unwrap(),
+                Err(error) => {
+                    assert!(matches!(device, DeviceSpec::Cuda(_)), "{error}");
+                    eprintln!("skipped: {error}");
+                    continue;
+                }
+            }
+            test(device, model.as_mut(), &config);
+        }
     }
 }
 

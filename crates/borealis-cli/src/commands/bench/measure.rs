@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, Instructions, KernelError, QuantFormat, Span, limits};
+use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, Instructions, KernelError, KvFormat, QuantFormat, Span, limits};
 use borealis_model::{Batch, Forward, Logits, Model, ModelConfig, Query, Row, Runner, StepCost};
 use borealis_weights::Checkpoint;
 use serde::Serialize;
@@ -69,6 +69,7 @@ fn load() -> Option<f64> {
 pub struct Figure {
     pub model: String,
     pub dtype: &'static str,
+    pub kv_dtype: &'static str,
     pub threads: usize,
     /// `prefill` or `decode`.
     pub phase: &'static str,
@@ -103,6 +104,7 @@ pub struct Load<'a> {
     pub name: &'a str,
     pub checkpoint: &'a Checkpoint,
     pub dtype: QuantFormat,
+    pub kv: KvFormat,
     pub device: &'a DeviceSpec,
     pub threads: Option<usize>,
     pub instructions: Instructions,
@@ -125,7 +127,7 @@ pub fn figures(load: &Load<'_>, work: &Work, report: &mut Report, say: &mut dyn 
     let most = work.rows.iter().copied().max().unwrap_or(1);
     let slots = work.prefill.max(most * work.context);
     let allocated = |mut model: Box<dyn Forward>| -> Result<Box<dyn Forward>> {
-        model.allocate(slots, most.max(work.prefill)).map_err(CliError::failed)?;
+        model.keep(load.kv).and_then(|()| model.allocate(slots, most.max(work.prefill))).map_err(CliError::failed)?;
         Ok(model)
     };
     let (mut model, limit) = match load.device.open().map_err(|error| CliError::usage(error.to_string()))? {
@@ -217,6 +219,7 @@ fn figure(
     Ok(Figure {
         model: of.name.to_string(),
         dtype: of.dtype.name(),
+        kv_dtype: model.kv_format().name(),
         threads: limit.threads,
         phase,
         rows,

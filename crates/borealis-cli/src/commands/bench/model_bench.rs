@@ -34,6 +34,9 @@ pub struct Args {
     /// Types of the weights
     #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = "bf16,int8,int4")]
     dtypes: Vec<QuantFormat>,
+    /// How keys and values are kept: auto (f32), f32, bf16 or int8
+    #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = crate::args::kv_dtype)]
+    kv_dtype: crate::args::KvChoice,
     /// Rows of a decode step, each of another sequence
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "1,2,4,8,32,64", value_parser = clap::value_parser!(u16).range(1..=1024))]
     rows: Vec<u16>,
@@ -123,7 +126,15 @@ fn save(folder: &Path, name: &str, text: &str) -> Result<()> {
 fn one(args: &Args, name: &str, checkpoint: &Checkpoint, report: &mut Report) -> Result<()> {
     for &dtype in &args.dtypes {
         let (threads, instructions) = (args.threads.map(usize::from), args.instructions);
-        let load = Load { name, checkpoint, dtype, device: &args.device, threads, instructions };
+        let load = Load {
+            name,
+            checkpoint,
+            dtype,
+            kv: args.kv_dtype.0.unwrap_or_default(),
+            device: &args.device,
+            threads,
+            instructions,
+        };
         let work = Work {
             rows: args.rows.iter().map(|r| usize::from(*r)).collect(),
             prefill: args.prefill.into(),
