@@ -113,7 +113,7 @@ pub struct MachineArgs {
     /// How weights are kept: f32, bf16, int8 or int4 [default: as in the model's files]
     #[arg(long, value_name = "TYPE", value_parser = dtype, help_heading = MACHINE)]
     pub dtype: Option<QuantFormat>,
-    /// How keys and values of past positions are kept: auto (f32), f32, bf16 or int8
+    /// How keys and values of past positions are kept: auto (f32 beside f32 weights, else bf16), f32, bf16 or int8
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = kv_dtype, help_heading = MACHINE)]
     pub kv_dtype: KvChoice,
     /// Threads that compute [default: one per core]

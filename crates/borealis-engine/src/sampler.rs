@@ -130,10 +130,10 @@ impl Sampler {
     }
 
     fn top_p(&mut self, p: f64) {
-        let Some(top) = self.scores.iter().copied().reduce(f64::max).filter(|&top| p < 1.0 && top > f64::NEG_INFINITY)
-        else {
+        let top = largest(&self.scores);
+        if p >= 1.0 || top == f64::NEG_INFINITY {
             return;
-        };
+        }
         let scores = &self.scores;
         self.order.clear();
         self.order.extend((0..scores.len() as u32).filter(|&id| scores[id as usize] > f64::NEG_INFINITY));
@@ -163,9 +163,8 @@ impl Sampler {
     }
 
     fn min_p(&mut self, p: f64) {
-        if p > 0.0
-            && let Some(top) = self.scores.iter().copied().reduce(f64::max)
-        {
+        if p > 0.0 {
+            let top = largest(&self.scores);
             remove_if(&mut self.scores, |x| (x - top).exp() < p);
         }
     }
@@ -175,13 +174,18 @@ fn remove_if(scores: &mut [f64], removed: impl Fn(f64) -> bool) {
     scores.iter_mut().filter(|x| removed(**x)).for_each(|x| *x = f64::NEG_INFINITY);
 }
 
-/// The largest score; the lowest id of equals.
-fn greedy(scores: &[f64]) -> Option<u32> {
+/// The largest score; minus infinity without any.
+fn largest(scores: &[f64]) -> f64 {
     // Four maxima at a time: one chain of comparisons would wait for itself.
     let (four, rest) = scores.as_chunks::<4>();
-    let largest = |a: f64, b: f64| if b > a { b } else { a };
-    let lanes = four.iter().fold([f64::NEG_INFINITY; 4], |m, x| std::array::from_fn(|i| largest(m[i], x[i])));
-    let top = lanes.into_iter().chain(rest.iter().copied()).fold(f64::NEG_INFINITY, largest);
+    let larger = |a: f64, b: f64| if b > a { b } else { a };
+    let lanes = four.iter().fold([f64::NEG_INFINITY; 4], |m, x| std::array::from_fn(|i| larger(m[i], x[i])));
+    lanes.into_iter().chain(rest.iter().copied()).fold(f64::NEG_INFINITY, larger)
+}
+
+/// The id with the largest score; the lowest of equals.
+fn greedy(scores: &[f64]) -> Option<u32> {
+    let top = largest(scores);
     let at = scores.iter().position(|x| *x == top).filter(|_| top > f64::NEG_INFINITY);
     at.map(|id| id as u32)
 }

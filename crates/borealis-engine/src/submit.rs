@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use borealis_kernels::{Cpu, Device, QuantFormat};
+use borealis_kernels::{Cpu, Device, KernelError, KvFormat, QuantFormat};
 use borealis_media::PixelFormat;
 use borealis_model::{Forward, ModelError};
 use borealis_tokenizers::{FrameSpec, Output, Part, Prompt, StreamDecoder, Tokenizers};
@@ -48,9 +48,22 @@ pub fn load_model(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Box<
     Ok(model)
 }
 
-/// Lets a model that was just loaded keep its keys and values as this configuration says. Without a wish they are f32.
+/// How keys and values are kept beside weights of this format when nobody says otherwise: exactly beside exact ones, else as bf16 (`docs/adr/0014`).
+pub fn suited_kv(weights: QuantFormat) -> KvFormat {
+    match weights {
+        QuantFormat::F32 => KvFormat::F32,
+        _ => KvFormat::Bf16,
+    }
+}
+
+/// Lets a model that was just loaded keep its keys and values as this configuration says. Without a wish as suits the weights, or in f32 where the device
+/// has nothing else.
 pub fn keep_kv(model: &mut dyn Forward, config: &EngineConfig) -> Result<()> {
-    Ok(model.keep(config.kv_dtype.unwrap_or_default())?)
+    let kept = model.keep(config.kv_dtype.unwrap_or_else(|| suited_kv(model.format())));
+    match (kept, config.kv_dtype) {
+        (Err(ModelError::Kernel(KernelError::KvFormat { .. })), None) => Ok(model.keep(KvFormat::F32)?),
+        (kept, _) => Ok(kept?),
+    }
 }
 
 /// Threads that compute the model's steps under this configuration.

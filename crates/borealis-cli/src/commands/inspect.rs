@@ -111,10 +111,10 @@ impl Report {
     fn new(checkpoint: &Checkpoint, machine: &MachineArgs) -> Result<Self> {
         let config = borealis_model::check(checkpoint).map_err(CliError::failed)?;
         let tensors = checkpoint.tensors("").map_err(CliError::failed)?;
-        let kv = machine.kv_dtype.0.unwrap_or_default();
+        let format = machine.dtype.unwrap_or_else(|| stored_format(checkpoint));
+        let kv = machine.kv_dtype.0.unwrap_or_else(|| borealis_engine::suited_kv(format));
         let summary = Summary::of(&config, tensors, kv);
         let (backend, fused) = device(&machine.device)?;
-        let format = machine.dtype.unwrap_or_else(|| stored_format(checkpoint));
         let sizes = QuantFormat::ALL.map(|f| (f.name(), weight_bytes(&config, f)));
         let cache = 1000 * summary.kv_bytes_per_position;
         let free = machine.memory_limit.or_else(available);

@@ -79,6 +79,8 @@ pub struct Figure {
     /// Seconds of a step: the middle one and the fastest.
     pub median_seconds: f64,
     pub best_seconds: f64,
+    /// The same on average: what steps that had to wait for a core cost is in it.
+    pub mean_seconds: f64,
     /// Processor time of a step, on average: the time that it takes on one thread when no other program wants the core.
     pub busy_seconds: Option<f64>,
     /// Rows of a step over the middle time.
@@ -209,6 +211,7 @@ fn figure(
         times.push(step(times.len() + 1)?);
     }
     let busy_seconds = busy().zip(before).map(|(after, before)| (after - before) / times.len() as f64);
+    let mean = times.iter().sum::<f64>() / times.len() as f64;
     times.sort_by(f64::total_cmp);
     let (median, best) = (times[times.len() / 2], times[0]);
     let rows = batches[0].rows.len();
@@ -226,6 +229,7 @@ fn figure(
         steps: times.len(),
         median_seconds: median,
         best_seconds: best,
+        mean_seconds: mean,
         busy_seconds,
         positions_per_second: rows as f64 / median,
         bytes_per_step: bytes,

@@ -34,7 +34,7 @@ pub struct Args {
     /// Types of the weights
     #[arg(long, value_name = "TYPES", value_delimiter = ',', default_value = "bf16,int8,int4")]
     dtypes: Vec<QuantFormat>,
-    /// How keys and values are kept: auto (f32), f32, bf16 or int8
+    /// How keys and values are kept: auto (f32 beside f32 weights, else bf16), f32, bf16 or int8
     #[arg(long, value_name = "TYPE", default_value = "auto", value_parser = crate::args::kv_dtype)]
     kv_dtype: crate::args::KvChoice,
     /// Rows of a decode step, each of another sequence
@@ -130,7 +130,7 @@ fn one(args: &Args, name: &str, checkpoint: &Checkpoint, report: &mut Report) ->
             name,
             checkpoint,
             dtype,
-            kv: args.kv_dtype.0.unwrap_or_default(),
+            kv: args.kv_dtype.0.unwrap_or_else(|| borealis_engine::suited_kv(dtype)),
             device: &args.device,
             threads,
             instructions,
