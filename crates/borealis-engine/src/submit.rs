@@ -48,7 +48,7 @@ pub fn load_model(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Box<
     Ok(model)
 }
 
-/// How keys and values are kept beside weights of this format when nobody says otherwise: exactly beside exact ones, else as bf16 (`docs/adr/0014`).
+/// How keys and values are kept beside weights of this format when nobody says otherwise: exactly beside exact ones, else as bf16 (`docs/adr/0015`).
 pub fn suited_kv(weights: QuantFormat) -> KvFormat {
     match weights {
         QuantFormat::F32 => KvFormat::F32,
