@@ -109,7 +109,10 @@ fn golden_window() {
                     // Some models are sure of what follows, or that nothing does.
                     varied += usize::from(kv == KvFormat::F32 && wanted.iter().any(|ids| ids != &wanted[0]));
                 }
-                for (window, batch) in WINDOWS.iter().flat_map(|window| [1, 2, 5].map(|batch| (*window, batch))) {
+                // Rounding happens before anything that a window changes: there, some windows are enough.
+                let (windows, batches): (&[Window], &[usize]) =
+                    if kv == KvFormat::F32 { (&WINDOWS, &[1, 2, 5]) } else { (&WINDOWS[2..4], &[1, 5]) };
+                for (window, batch) in windows.iter().flat_map(|window| batches.iter().map(|batch| (*window, *batch))) {
                     let found = together(&engine, &request, &seeds[..batch], window);
                     for ((ids, usage), wanted) in found.iter().zip(&wanted) {
                         let case = format!("{}: {window:?}, {batch} requests, {threads} threads, {kv:?}", golden.name);

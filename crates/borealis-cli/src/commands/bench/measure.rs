@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_kernels::{Backend, Cpu, Device, DeviceSpec, Instructions, KernelError, KvFormat, QuantFormat, Span, limits};
+use borealis_kernels::{
+    Backend, Cpu, Device, DeviceSpec, Instructions, KernelError, KvFormat, QuantFormat, Span, limits,
+};
 use borealis_model::{Batch, Forward, Logits, Model, ModelConfig, Query, Row, Runner, StepCost};
 use borealis_weights::Checkpoint;
 use serde::Serialize;
