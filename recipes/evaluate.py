@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from borealis_recipe import checkpoint, layout, video_tokenizer, world
+from borealis_recipe import checkpoint, layout, plans, scenes, video_tokenizer, world
 from borealis_recipe import model as bm
 from borealis_recipe.analysis import Verdict, analyse
 from borealis_recipe.generate import Clip, Generator, Options, decode
@@ -25,6 +25,7 @@ from borealis_recipe.records import encode_audio, encode_video
 from borealis_recipe.render import render
 from borealis_recipe.sampler import Sampling
 from borealis_recipe.sound import synthesise
+from borealis_recipe.vocabulary import MOTIONS, NARROW
 
 
 def interval(hits: list[bool]) -> tuple[float, float, float]:
@@ -44,13 +45,13 @@ def judge(scene: world.Scene, v: Verdict) -> dict:
         "background": v.background == scene.background,
         "color": v.color == thing.color,
         "shape": v.shape == thing.shape,
-        "motion": v.motion == world.MOTIONS[thing.motion],
+        "motion": v.motion == MOTIONS[thing.motion],
         "got": f"{v.motion}, shape {v.shape}, colour {v.color}, background {v.background}",
         "sync_ms": v.sync_ms if thing.motion == world.BOUNCE else [],
         "silent": v.loudness < 0.003,
-        "held_out": world.held_out(thing, scene.background),
-        "asked_shape": world.SHAPES[thing.shape],
-        "asked_motion": world.MOTIONS[thing.motion],
+        "held_out": scenes.held_out(thing, scene.background),
+        "asked_shape": NARROW.shapes[thing.shape],
+        "asked_motion": MOTIONS[thing.motion],
         "quiet": thing.motion == world.STILL and scene.music == 0,
     }
 
@@ -145,16 +146,16 @@ def main() -> None:
             frames, sound = decode(video, audio, clip, o.aspect)
             samples = sound.numpy()
         else:
-            ids = world.scene_ids(scene) if o.plan == "true" else None
+            ids = plans.scene_ids(model.layout.world, scene) if o.plan == "true" else None
             generator.options.seed = o.seed + index
             clip = generator.generate("text_to_video", text, o.latents, o.aspect, scene=ids)
             frames, sound = decode(video, audio, clip, o.aspect)
             samples = sound.numpy()
-            got = world.scene_from_ids(clip.scene)
+            got = plans.scene_from_ids(model.layout.world, clip.scene)
             same = [got.background == scene.background, len(got.things) == 1]
             same += [getattr(got.things[0], f) == getattr(scene.things[0], f) for f in ("shape", "color", "size", "motion", "speed")]
             plans.append(same)
-            true_states = torch.tensor(world.states(got, np.arange(o.latents), o.aspect))
+            true_states = torch.tensor(plans.states(model.layout.world, got, np.arange(o.latents), o.aspect))
             tracked.append(float((clip.states == true_states).all(-1).all(-1).float().mean()))
         results.append({"text": text} | judge(scene, analyse(frames, samples, o.aspect)))
         marks = "".join(k[0] if results[-1][k] else "-" for k in ATTRIBUTES)

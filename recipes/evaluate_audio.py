@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from borealis_recipe import audio_codec, world
+from borealis_recipe import audio_codec, scenes, world
 from borealis_recipe.analysis import onsets
 from borealis_recipe.checkpoint import read
 from borealis_recipe.sound import semitone, synthesise
@@ -72,7 +72,7 @@ def main() -> None:
     scores: dict[str, list[float]] = {"onset_ms": [], "onset_ms_before_the_codec": [], "pitch_cents": []}
     for kind in ("bounce", "melody"):
         for _ in range(o.n):
-            scene = world.random_scene(r)
+            scene = scenes.random_scene(r)
             thing = scene.things[0]
             scene.things, scene.music = [thing], 0 if kind == "bounce" else 1
             thing.motion = BOUNCE if kind == "bounce" else 0

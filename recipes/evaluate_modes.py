@@ -19,6 +19,7 @@ from borealis_recipe.generate import Clip, Generator, Options, Source, decode
 from borealis_recipe.heldout import camouflaged, prompts
 from borealis_recipe.records import encode_audio, encode_video
 from borealis_recipe.render import render
+from borealis_recipe.vocabulary import MOTIONS
 from evaluate import interval, sheet
 
 Case = tuple[str, bool, dict]
@@ -68,7 +69,7 @@ class Scorer:
         same = torch.equal(clip.video[0], source[0])
         thing = scene.things[0]
         held = (verdict.color, verdict.shape) == (thing.color, thing.shape)
-        return text, verdict.motion == world.MOTIONS[thing.motion], {"starts": same, "object": held}
+        return text, verdict.motion == MOTIONS[thing.motion], {"starts": same, "object": held}
 
     def extend(self, scene: world.Scene, text: str) -> Case:
         v, a = self.codes(scene, 0, 7)
@@ -83,7 +84,7 @@ class Scorer:
         wanted = follow(true[seam - 1 : seam + 3], scene.background, "16:9").table[:, :2]
         jump = np.abs(np.diff(found, axis=0) - np.diff(wanted, axis=0)).max()
         self.rows.append((f"extend {verdict.motion}: {text}", frames))
-        return text, verdict.motion == world.MOTIONS[scene.things[0].motion], {"jump": float(np.nan_to_num(jump, nan=9.0))}
+        return text, verdict.motion == MOTIONS[scene.things[0].motion], {"jump": float(np.nan_to_num(jump, nan=9.0))}
 
 
 def main() -> None:

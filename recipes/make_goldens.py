@@ -16,18 +16,20 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from borealis_recipe import audio_codec, checkpoint, layout, video_tokenizer, world
+from borealis_recipe import audio_codec, checkpoint, plans, scenes, video_tokenizer, world
 from borealis_recipe.generate import Generator, Options, Source
-from borealis_recipe.layout import MODALITIES
+from borealis_recipe.layout import LAYOUTS
 from borealis_recipe.model import Borealis, ModelConfig
 from borealis_recipe.render import render
 from borealis_recipe.sampler import Sampling, gumbel, philox
 from borealis_recipe.sound import synthesise
+from borealis_recipe.vocabulary import NARROW
 
 TINY = ModelConfig(
     hidden_size=32, embedding_size=8, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
     head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
 )  # fmt: skip
+AT = LAYOUTS["narrow"]
 PROMPT = "a red ball bouncing on a green meadow"
 
 
@@ -80,7 +82,7 @@ class Recorder:
 
 
 def absolute(modality: str, levels: Tensor) -> Tensor:
-    return levels + torch.tensor([s for s, _ in MODALITIES[modality].codes])
+    return levels + torch.tensor([s for s, _ in AT.modalities[modality].codes])
 
 
 def main() -> None:
@@ -111,7 +113,7 @@ def main() -> None:
         notes[name] = note
 
     # ---- tokenizers
-    scene = world.random_scene(random.Random(4))
+    scene = scenes.random_scene(random.Random(4))
     x0 = float(world.track(scene.things[0], np.array([4.0]), *world.canvas_units("16:9")).x[0]) - 0.33
     clip = render(scene, np.arange(9), "16:9", 180, (x0, 0.4, 120, 80))
     pixels = (clip * 255).round().to(torch.uint8)
@@ -129,7 +131,7 @@ def main() -> None:
         video.decode(codes, 4)[5][:, 100:164, 200:296],
         "f32 [3, 64, 96]: frame 5 painted at scale 4, rows 100..164, columns 200..296",
     )
-    loud = next(s for s in (world.random_scene(random.Random(k)) for k in range(99)) if s.things[0].motion == world.BOUNCE and s.music == 1)
+    loud = next(s for s in (scenes.random_scene(random.Random(k)) for k in range(99)) if s.things[0].motion == world.BOUNCE and s.music == 1)
     sound = torch.tensor(synthesise(loud, 24_000, 12_000))
     put("audio.input", sound, "f32 [12000] samples at 24 kHz")
     put("audio.power", audio_codec.pooled_power(sound), "f32 [48, bands] pooled power per sub-frame")
@@ -153,18 +155,18 @@ def main() -> None:
     put("sampler.gumbel", torch.tensor(gumbel(42, 7, 3, 13, 2)), "f64 [13] noise of ids 0..13: seed 42, position 7, code 3, stream 2")
 
     # ---- features
-    state = torch.tensor(world.states(loud, np.array([0, 5]), "3:4"))
+    state = torch.tensor(plans.states(NARROW, loud, np.array([0, 5]), "3:4"))
     put("features.state", state.to(torch.int32), "i32 [2, 2, 8] state levels")
     put(
         "features.video",
-        layout.video_features("3:4", torch.tensor([0, 5]), state),
+        AT.video_features("3:4", torch.tensor([0, 5]), state),
         "f32 [2, 30, 596] video row features on 3:4 of latent frames 0 and 5 with those states",
     )
-    put("features.audio", layout.time_features(torch.tensor([0, 5])), "f32 [2, 596] audio row features of latent frames 0 and 5")
+    put("features.audio", AT.time_features(torch.tensor([0, 5])), "f32 [2, 596] audio row features of latent frames 0 and 5")
 
     # ---- transformer: one prompt in detail
     record = Recorder(model)
-    text = layout.prompt_ids(tokenizer, "text_to_video", "16:9", PROMPT)
+    text = AT.prompt_ids(tokenizer, "text_to_video", "16:9", PROMPT)
     greedy = Generator(model, tokenizer, Options(seed=1)).generate("text_to_video", PROMPT, 3)
     put(
         "t2v.prompt_ids",
@@ -182,7 +184,7 @@ def main() -> None:
     put("t2v.block0.audio_logits", torch.stack(greedy.trace["audio_logits"], 2), "f32 [1, 4 slots, 3 books, 512]")
 
     def keep(name: str, result, case: dict) -> None:
-        scene_ids = torch.tensor(result.scene) + layout.SCENE_START
+        scene_ids = torch.tensor(result.scene) + AT.scene_start
         put(f"{name}.scene", scene_ids.to(torch.int32), "i32 [20]: scene ids in the one vocabulary")
         for m, value in (("state", result.states), ("video", result.video), ("audio", result.audio)):
             put(f"{name}.{m}", absolute(m, value).to(torch.int16), f"i16 ids in the one vocabulary: {m} [latents, (rows,) slots, codes]")
@@ -217,7 +219,7 @@ def main() -> None:
         prompt = "<IMAGE_0> next to the star of <IMAGE_1> in a desert" if name == "reference" else PROMPT
         put(
             f"{name}.prompt_ids",
-            torch.tensor(layout.prompt_ids(tokenizer, mode, "16:9", prompt), dtype=torch.int32),
+            torch.tensor(AT.prompt_ids(tokenizer, mode, "16:9", prompt), dtype=torch.int32),
             "i32: as t2v.prompt_ids, without the sources before it",
         )
         result = Generator(model, tokenizer, Options(seed=3)).generate(mode, prompt, latents, sources=sources)

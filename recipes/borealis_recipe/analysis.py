@@ -11,9 +11,13 @@ from scipy import ndimage
 from torch import Tensor
 
 from .render import render, shape_distance
-from .world import BACKGROUNDS, COLORS, FPS, SAMPLE_RATE, SHAPES, Scene
+from .vocabulary import BACKGROUNDS, NARROW
+from .vocabulary import COLORS as ALL_COLORS
+from .world import FPS, SAMPLE_RATE, Scene
 
 TEMPLATE = 48
+SHAPES = NARROW.shapes
+COLORS = {c: ALL_COLORS[c] for c in NARROW.colors}
 _references: dict[str, list[Tensor]] = {}
 _templates: list[tuple[int, bool, float, np.ndarray]] = []
 

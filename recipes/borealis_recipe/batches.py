@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -16,8 +16,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from . import language, layout, world
-from .layout import CONTROL, KIND
-from .records import Record, randomise_phase
+from .layout import KIND, LAYOUTS, Layout
+from .lexicon import lexicon
+from .plans import scene_ids, states
+from .scenes import random_thing
+from .vocabulary import NARROW, World
+from .records import Record
 
 LAST_LATENT = 90  # 15 s
 
@@ -27,7 +31,7 @@ class Block:
     """One media block to train: everything is levels, -1 inputs mean BOS."""
 
     latent: int
-    state: np.ndarray  # [2, 8]
+    state: np.ndarray  # [slots, 8]
     video_in: Tensor | None  # [G, 4, 9]
     video_out: Tensor
     audio_in: Tensor | None  # [4, 3]
@@ -47,10 +51,9 @@ class Sample:
     given: world.Scene | None = None  # what the sources show
     plan: world.Scene | None = None  # a plan that contradicts what the sources show
 
-    @property
-    def shown(self) -> list[int]:
+    def shown(self, of: World) -> list[int]:
         """Ids of the plan in the prompt."""
-        return world.scene_ids(self.plan or self.scene)
+        return scene_ids(of, self.plan or self.scene)
 
 
 def corrupt_video(rows: Tensor, r: random.Random) -> Tensor:
@@ -73,7 +76,7 @@ def misplaced(scene: world.Scene, r: random.Random) -> world.Scene:
     """The scene with wrong places and phases: places must be read from the source, not from the plan."""
     wrong = copy.deepcopy(scene)
     for thing in wrong.things:
-        other = world.random_thing(r)
+        other = random_thing(r)
         for name in ("x", "y", "phase"):
             if r.random() < 0.6:
                 setattr(thing, name, getattr(other, name))
@@ -94,28 +97,28 @@ def _unpacked(record: Record, edited: bool = False) -> tuple[Tensor, Tensor | No
     return layout.pack_video(v.long()), None if a is None else a.long()
 
 
-def _block(scene: world.Scene, aspect: str, latent: int, vin, vout, ain, aout, edit: bool = False) -> Block:
-    state = world.states(scene, np.array([latent]), aspect)[0]
+def _block(of: World, scene: world.Scene, aspect: str, latent: int, vin, vout, ain, aout, edit: bool = False) -> Block:
+    state = states(of, scene, np.array([latent]), aspect)[0]
     return Block(latent, state, vin, vout, ain, aout, edit)
 
 
-def reference_caption(scene: world.Scene, r: random.Random) -> str:
+def reference_caption(scene: world.Scene, r: random.Random, of: World) -> str:
     """A caption in which the first object is named by a picture instead of by words."""
-    thing = scene.things[0]
-    move = r.choice(language.MOTION_WORDS[thing.motion])
-    place = r.choice(language.BACKGROUND_WORDS[scene.background])
+    thing, words = scene.things[0], lexicon(of)
+    move = r.choice(words.motions[thing.motion])
+    place = r.choice(words.backgrounds[scene.background])
     what = r.choice(("the {w} from <IMAGE_0>", "the {w} of <IMAGE_0>", "<IMAGE_0>", "the thing in <IMAGE_0>"))
-    what = what.format(w=r.choice(language.SHAPE_WORDS[thing.shape]))
+    what = what.format(w=r.choice(words.shapes[thing.shape]))
     text = f"{what} {move}".strip()
-    return f"{text} {r.choice(language.PREPOSITION[scene.background])} {place}"
+    return f"{text} {r.choice(words.prepositions[scene.background])} {place}"
 
 
-def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given: int = 2) -> Sample:
+def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given: int = 2, of: World = NARROW) -> Sample:
     """One training sample of the given mode from a fitting record; `given` latent frames lead an extension."""
     scene, aspect = record.scene, record.aspect
     video, audio = _unpacked(record)
     motion = mode not in ("text_to_image", "edit_image")
-    s = Sample(mode, aspect, language.caption(scene, r, motion, placed=False), scene, given=scene)
+    s = Sample(mode, aspect, language.caption(scene, r, motion, placed=False, world=of), scene, given=scene)
     n, start = len(video), record.start
     if mode in ("edit_image", "edit_video"):
         new_video, new_audio = _unpacked(record, True)
@@ -126,7 +129,7 @@ def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given:
         for i in range(n):
             ain = None if audio is None else audio[i]
             aout = None if new_audio is None else new_audio[i]
-            s.blocks.append(_block(s.scene, aspect, i, video[i], new_video[i], ain, aout, True))
+            s.blocks.append(_block(of, s.scene, aspect, i, video[i], new_video[i], ain, aout, True))
         return s
     if mode == "image_to_video":
         s.sources = [("<image_0>", [(0, video[0], None)])]
@@ -136,10 +139,11 @@ def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given:
     elif mode == "reference":
         s.sources = [("<image_0>", [(0, video[0], None)])]
         s.scene = copy.deepcopy(scene)  # the same object elsewhere
-        thing = world.random_thing(r)
+        thing = random_thing(r, world=of)
         thing.shape, thing.color, thing.size = (getattr(scene.things[0], f) for f in ("shape", "color", "size"))
         s.scene.things, s.scene.background, s.scene.music = [thing.canonical()], r.randrange(6), 0
-        s.text = reference_caption(s.scene, r)
+        s.scene.camera = s.scene.weather = 0
+        s.text = reference_caption(s.scene, r, of)
         return s
     if s.sources and r.random() < 0.6:
         s.plan = misplaced(scene, r)
@@ -151,7 +155,7 @@ def make_sample(record: Record, mode: str, r: random.Random, blocks: int, given:
         bos = i == 0
         vin = None if bos else video[i - 1]
         ain = None if bos or audio is None else audio[i - 1]
-        s.blocks.append(_block(scene, aspect, start + i, vin, video[i], ain, None if audio is None else audio[i]))
+        s.blocks.append(_block(of, scene, aspect, start + i, vin, video[i], ain, None if audio is None else audio[i]))
     return s
 
 
@@ -168,31 +172,35 @@ class Batch:
     source_audio: Tensor  # [B, T, 4, 3]
     source_video_at: Tensor  # [S] column of each source row in the prefix
     source_audio_at: Tensor  # [T]
-    source_video_features: Tensor  # [B, S, F]
-    source_audio_features: Tensor  # [B, T, F]
-    state_in: Tensor  # [B, N, 2, 8] levels, -1 = BOS
+    source_video_t: Tensor  # [B, n] latent indices of the sources' pictures
+    source_audio_t: Tensor  # [B, n'] and of their sound
+    state_in: Tensor  # [B, N, slots, 8] levels, -1 = BOS
     state_out: Tensor
-    scene_ids: Tensor  # [B, 20] relative
+    scene_ids: Tensor  # [B, fields] relative
     source_said: Tensor  # [B, S, 10] see `source_states`
     scene_scored: Tensor  # [B, P] bool: false where the plan is wrong on purpose
-    block_state: Tensor  # [B, K, 2, 8]
+    block_state: Tensor  # [B, K, slots, 8]
     video_in: Tensor  # [B, K, M, 4, 9], -1 = BOS
     video_out: Tensor
     video_kind: Tensor  # [B, K]
-    video_features: Tensor  # [B, K, M, F]
-    video_positions: Tensor  # [B, K, M, 3]
+    picked: Tensor  # [B, K, M] which rows of the grid they are
+    latents: Tensor  # [B, K] latent index of the blocks
     audio_in: Tensor  # [B, K, 4, 3]
     audio_out: Tensor  # -1 = none
     audio_kind: Tensor
-    audio_features: Tensor  # [B, K, F]
     aspect: str
 
+    def to(self, device: str) -> Batch:
+        """The batch on another device."""
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Batch(**{k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()})
 
-def _state_pairs(s: Sample, r: random.Random, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` transitions [N, 2, 8]; the first is the opening one (input -1)."""
+
+def _state_pairs(of: World, s: Sample, r: random.Random, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` transitions [N, slots, 8]; the first is the opening one (input -1)."""
     at = np.array([s.first] + [r.randrange(s.first, max(LAST_LATENT, s.first + 1)) for _ in range(count - 1)])
-    given = world.states(s.scene, at, s.aspect)
-    after = world.states(s.scene, at + 1, s.aspect)
+    given = states(of, s.scene, at, s.aspect)
+    after = states(of, s.scene, at + 1, s.aspect)
     after[0] = given[0]
     given[0] = -1
     return given, after
@@ -201,7 +209,7 @@ def _state_pairs(s: Sample, r: random.Random, count: int) -> tuple[np.ndarray, n
 def near_object(codes: np.ndarray, centre: Tensor, margin: float = 0.14) -> Tensor:
     """Which of the rows with centres [G, 2] are near an object with the state `codes` [8] -> [G] bool"""
     near = torch.zeros(len(centre), dtype=torch.bool)
-    if codes[0] == world.STATE_SIZE[0] - 1:
+    if codes[0] == NARROW.state_size[0] - 1:  # places have the same levels in every world
         return near
     radius = world.RADIUS_MIN + world.RADIUS_STEP * float(codes[4])
     for end in range(2):
@@ -210,13 +218,13 @@ def near_object(codes: np.ndarray, centre: Tensor, margin: float = 0.14) -> Tens
     return near
 
 
-def choose_rows(block: Block, aspect: str, count: int, r: random.Random) -> list[int]:
+def choose_rows(block: Block, aspect: str, count: int, r: random.Random, objects: int) -> list[int]:
     """Rows near an object or changed first, then others, `count` in all."""
     total = len(block.video_out)
     if count >= total:
         return list(range(total))
     centre = layout.row_centres(aspect)
-    hot = near_object(block.state[0], centre) | near_object(block.state[1], centre)
+    hot = torch.stack([near_object(codes, centre) for codes in block.state[:objects]]).any(0)
     if block.video_in is not None:
         hot |= (block.video_in != block.video_out).flatten(1).any(1) & (torch.rand(total) < 0.5)
     first = torch.nonzero(hot).flatten().tolist()
@@ -227,32 +235,36 @@ def choose_rows(block: Block, aspect: str, count: int, r: random.Random) -> list
     return sorted((take + rest + first[count - 2 :])[:count])
 
 
-def source_states(s: Sample) -> Tensor:
+def source_states(of: World, s: Sample) -> Tensor:
     """What each source row could say of the only object that it is near: [S, 10] = state codes, shape, colour; -1 = nothing."""
     centre, rows = layout.row_centres(s.aspect), []
     for _, blocks in s.sources:
         for latent, _, _ in blocks:
             said = torch.full((len(centre), 10), -1)
             if s.given is not None and len(s.given.things) == 1:
-                codes = world.states(s.given, np.array([latent]), s.aspect)[0, 0]
+                codes = states(of, s.given, np.array([latent]), s.aspect)[0, 0]
                 thing = s.given.things[0]
                 said[near_object(codes, centre, 0.05)] = torch.tensor([*codes.tolist(), thing.shape, thing.color])
             rows.append(said)
     return torch.cat(rows) if rows else torch.zeros(0, 10, dtype=torch.long)
 
 
-def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows: int, drop: float = 0.05, states: int = 8) -> Batch:
+def collate(
+    samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows: int, drop: float = 0.05, transitions: int = 8,
+    at: Layout = LAYOUTS["narrow"],
+) -> Batch:  # fmt: skip
     """Samples of one mode, one aspect, equal sources and equally many blocks -> a batch."""
+    of, control = at.world, at.control
     aspect = samples[0].aspect
     prompts, sources = [], samples[0].sources
     for s in samples:
-        ids = layout.prompt_ids(tokenizer, s.mode, aspect, None if r.random() < drop else s.text)
-        prompts.append(ids + [layout.SCENE_START + i for i in s.shown] + [CONTROL["<media>"]])
+        ids = at.prompt_ids(tokenizer, s.mode, aspect, None if r.random() < drop else s.text)
+        prompts.append(ids + [at.scene_start + i for i in s.shown(of)] + [control["<media>"]])
     gh, gw = layout.GRID[aspect]
     g = gh * gw
     lead, order, video_at, audio_at = [], [], [], []
     for name, blocks in sources:
-        lead.append((CONTROL[name], True))
+        lead.append((control[name], True))
         order.append(order[-1] + 1 if order else 0)
         for _, _, a in blocks:
             level = order[-1] + 1
@@ -279,45 +291,40 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
         ids[i, n_lead : n_lead + len(prompt)] = torch.tensor(prompt)
         is_text[i, n_lead:] = True
         valid[i, : n_lead + len(prompt)] = True
-        wrong = [a != b for a, b in zip(samples[i].shown, world.scene_ids(samples[i].scene))]
+        wrong = [a != b for a, b in zip(samples[i].shown(of), scene_ids(of, samples[i].scene))]
         scored[i, n_lead + len(prompt) - len(wrong) - 1 : n_lead + len(prompt) - 1] = ~torch.tensor(wrong)
         count = len(sources) + len(prompt)
-        at = [k for k in range(n_lead + len(prompt)) if is_text[i, k]]
-        positions[i, at] = (torch.arange(count) - count).float()[:, None].expand(-1, 3)
+        said = [k for k in range(n_lead + len(prompt)) if is_text[i, k]]
+        positions[i, said] = (torch.arange(count) - count).float()[:, None].expand(-1, 3)
         if video_at:
             positions[i, video_at] = place.repeat(len(video_at) // g, 1)
         if audio_at:
             positions[i, audio_at] = sound
-    f = layout.FEATURES
-    parts: dict[str, list] = {k: [] for k in ("sv", "sa", "svf", "saf")}
+    parts: dict[str, list] = {k: [] for k in ("sv", "sa", "svt", "sat")}
     for s in samples:
         blocks = [x for _, bs in s.sources for x in bs]
         sound_blocks = [x for x in blocks if x[2] is not None]
         parts["sv"].append(torch.cat([x[1] for x in blocks]) if blocks else torch.zeros(0, 4, 9, dtype=torch.long))
         parts["sa"].append(torch.stack([x[2] for x in sound_blocks]) if sound_blocks else torch.zeros(0, 4, 3, dtype=torch.long))
-        t = torch.tensor([x[0] for x in blocks])
-        parts["svf"].append(layout.video_features(aspect, t, None).flatten(0, 1) if blocks else torch.zeros(0, f))
-        t = torch.tensor([x[0] for x in sound_blocks])
-        parts["saf"].append(layout.time_features(t) if sound_blocks else torch.zeros(0, f))
-    pairs = [_state_pairs(s, r, states) for s in samples]
+        parts["svt"].append(torch.tensor([x[0] for x in blocks], dtype=torch.long))
+        parts["sat"].append(torch.tensor([x[0] for x in sound_blocks], dtype=torch.long))
+    pairs = [_state_pairs(of, s, r, transitions) for s in samples]
     k = min(len(s.blocks) for s in samples)
     m = min(rows, g)
     shape = (b, k)
     out = dict(
-        block_state=torch.zeros(*shape, 2, 8, dtype=torch.long),
+        block_state=torch.zeros(*shape, of.slots, 8, dtype=torch.long),
         video_in=torch.full((*shape, m, 4, 9), -1),
         video_out=torch.zeros(*shape, m, 4, 9, dtype=torch.long),
         video_kind=torch.full(shape, KIND["video"]),
-        video_features=torch.zeros(*shape, m, f),
         audio_in=torch.full((*shape, 4, 3), -1),
         audio_out=torch.full((*shape, 4, 3), -1),
         audio_kind=torch.full(shape, KIND["audio"]),
-        audio_features=torch.zeros(*shape, f),
     )
     picked, latents = torch.zeros(*shape, m, dtype=torch.long), torch.zeros(shape)
     for i, s in enumerate(samples):
         for j, block in enumerate(s.blocks[:k]):
-            pick = choose_rows(block, aspect, m, r)
+            pick = choose_rows(block, aspect, m, r, of.objects)
             state = torch.tensor(block.state)
             latents[i, j] = block.latent
             out["block_state"][i, j] = state
@@ -334,21 +341,15 @@ def collate(samples: list[Sample], tokenizer: Tokenizer, r: random.Random, rows:
                 out["audio_out"][i, j] = block.audio_out
             kind = "audio_bos" if block.audio_in is None else "edit_audio" if block.edit else "audio"
             out["audio_kind"][i, j] = KIND[kind]
-    out["audio_features"] = layout.time_features(latents)
-    out["video_positions"] = place[picked]
-    if k:
-        flat = layout.video_features(aspect, latents.flatten(), out["block_state"].flatten(0, 1), picked.flatten(0, 1))
-        out["video_features"] = flat.view(*shape, m, f)
+    out["picked"], out["latents"] = picked, latents
     return Batch(
         ids, is_text, valid, order, positions,
         torch.stack(parts["sv"]), torch.stack(parts["sa"]),
         torch.tensor(video_at, dtype=torch.long), torch.tensor(audio_at, dtype=torch.long),
-        torch.stack(parts["svf"]), torch.stack(parts["saf"]),
+        torch.stack(parts["svt"]), torch.stack(parts["sat"]),
         torch.tensor(np.stack([p[0] for p in pairs])), torch.tensor(np.stack([p[1] for p in pairs])),
-        aspect=aspect, scene_ids=torch.tensor([s.shown for s in samples]),
+        aspect=aspect, scene_ids=torch.tensor([s.shown(of) for s in samples]),
         scene_scored=scored,
-        source_said=torch.stack([source_states(s) for s in samples]), **out,
+        source_said=torch.stack([source_states(of, s) for s in samples]), **out,
     )  # fmt: skip
 
-
-__all__ = ["Batch", "Sample", "collate", "make_sample", "randomise_phase"]

@@ -19,10 +19,11 @@ from .video_tokenizer import PATCH, VideoTokenizer, VideoTokenizerConfig
 
 def model_config(model: Borealis) -> dict:
     """config.json of the transformer."""
-    c = asdict(model.config)
+    c, of = asdict(model.config), model.layout
     theta = c.pop("rope_theta")
-    modalities = [{"name": "text", "slots": 1, "codes": [{"start": 0, "size": layout.STATE_START}], "predict": "one", "copy_gate": False}]
-    for m in layout.MODALITIES.values():
+    del c["world"]  # the vocabulary says it
+    modalities = [{"name": "text", "slots": 1, "codes": [{"start": 0, "size": of.state_start}], "predict": "one", "copy_gate": False}]
+    for m in of.modalities.values():
         entry = {
             "name": m.name,
             "slots": m.slots,
@@ -38,7 +39,7 @@ def model_config(model: Borealis) -> dict:
     return {
         "model_type": "borealis",
         "format": 1,
-        "vocab_size": layout.VOCAB_SIZE,
+        "vocab_size": of.vocab_size,
         **c,
         "qk_norm": True,
         "hidden_act": "silu",
@@ -52,11 +53,11 @@ def model_config(model: Borealis) -> dict:
         "first_k_dense_replace": 0,
         "intermediate_size": 0,
         "rope_parameters": {"rope_theta": theta, "axes": 3, "rotation": "half"},
-        "segments": [{"name": n, "start": s, "size": k} for n, s, k in layout.SEGMENTS],
-        "controls": layout.CONTROL,
+        "segments": [{"name": n, "start": s, "size": k} for n, s, k in of.segments],
+        "controls": of.control,
         "row_kinds": list(layout.ROW_KINDS),
         "row_features": {
-            "size": layout.FEATURES,
+            "size": of.features,
             "type": "relative_fourier",
             "absolute": list(layout.ABSOLUTE),
             "seconds": list(layout.SECONDS),
@@ -89,7 +90,7 @@ def model_config(model: Borealis) -> dict:
         },
         "scene": {
             "fields": [
-                {"name": n, "start": layout.SCENE_START + s, "size": k} for n, s, k in zip(world.SCENE_FIELDS, world.SCENE_START, world.SCENE_SIZE)
+                {"name": f.name, "start": of.scene_start + s, "size": f.size} for f, s in zip(of.world.fields, of.world.scene_start)
             ]
         },
         "modes": {name: {"control": control, "input": "source" if name.startswith("edit") else "previous"} for name, control in layout.MODES.items()},
@@ -183,8 +184,9 @@ def read_video(folder: Path) -> VideoTokenizer:
 def read(folder: Path) -> tuple[Borealis, Tokenizer, VideoTokenizer, ac.AudioCodec]:
     """Reads a folder written by `export` back, in f32."""
     config = json.loads((folder / "config.json").read_text())
-    names = {f.name for f in fields(ModelConfig)} - {"rope_theta"}
+    names = {f.name for f in fields(ModelConfig)} - {"rope_theta", "world"}
     sizes = {k: config[k] for k in names} | {"rope_theta": config["rope_parameters"]["rope_theta"]}
+    sizes["world"] = layout.of_vocabulary(config["vocab_size"]).world.name
     model = Borealis(ModelConfig(**sizes))
     take(model, {k: v.float() for k, v in load_file(str(folder / "model.safetensors")).items()})
     audio = ac.load(folder / "audio_tokenizer" / "model.safetensors")

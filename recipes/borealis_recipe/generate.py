@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import layout, world
 from .audio_codec import AudioCodec
-from .layout import CONTROL, KIND
+from .layout import KIND
 from .model import Borealis
 from .sampler import STREAM, Sampling, pick, pick_codes
 from .video_tokenizer import VideoTokenizer
@@ -38,7 +38,7 @@ class Options:
 @dataclass
 class Clip:
     scene: list[int]  # relative ids
-    states: Tensor  # [n, 2, 8]
+    states: Tensor  # [n, slots, 8]
     video: Tensor  # [n, G, 4, 9]
     audio: Tensor  # [n, 4, 3]
     trace: dict = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Generator:
     """One sequence: holds the KV cache of the prefix (window 1: blocks are never kept)."""
 
     def __init__(self, model: Borealis, tokenizer: Tokenizer, options: Options | None = None) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self.tokenizer, self.layout = model, tokenizer, model.layout
         self.options = options or Options()
 
     def _step(self, x: Tensor, positions: Tensor, inside: Tensor, keep: bool) -> Tensor:
@@ -73,10 +73,10 @@ class Generator:
         for i in range(len(source.video)):
             t = torch.tensor([source.first + i])
             x = self._media("video", source.video[i], "source_video", len(place))
-            x, positions = x + linear(layout.video_features(aspect, t, None)[0]), place
+            x, positions = x + linear(self.layout.video_features(aspect, t, None)[0]), place
             if source.audio is not None:
                 a = self._media("audio", source.audio[i : i + 1], "source_audio", 1)
-                x, positions = torch.cat([x, a + linear(layout.time_features(t))]), torch.cat([place, sound[None]])
+                x, positions = torch.cat([x, a + linear(self.layout.time_features(t))]), torch.cat([place, sound[None]])
             self._step(x, positions, torch.ones(len(x), len(x), dtype=torch.bool), True)
 
     @torch.no_grad()
@@ -90,26 +90,27 @@ class Generator:
         inputs of a block are the source's codes of the same latent frame.
         """
         model, o = self.model, self.options
+        fields, scene_at = self.layout.world.fields, self.layout.scene_start
         self.past: list[list] = [[] for _ in model.model.layers]
-        prompt = layout.prompt_ids(self.tokenizer, mode, aspect, text)
-        at = -(len(sources) + len(prompt) + world.SCENE_LENGTH + 1)
+        prompt = self.layout.prompt_ids(self.tokenizer, mode, aspect, text)
+        at = -(len(sources) + len(prompt) + len(fields) + 1)
         for source in sources:
-            self._text([CONTROL[source.control]], at)
+            self._text([self.layout.control[source.control]], at)
             at += 1
             self._source(source, aspect)
         h = self._text(prompt, at)[-1]
         at += len(prompt)
         plan: list[int] = []
-        for i in range(world.SCENE_LENGTH):
-            start, size = world.SCENE_START[i], world.SCENE_SIZE[i]
+        for i in range(len(fields)):
+            start, size = self.layout.world.scene_start[i], fields[i].size
             if scene is not None:
                 plan.append(scene[i])
             else:
-                logits = model.text_logits(h, layout.SCENE_START + start, size)
+                logits = model.text_logits(h, scene_at + start, size)
                 plan.append(start + pick(logits, o.scene, o.seed, i, 0, STREAM["text"]))
-            h = self._text([layout.SCENE_START + plan[-1]], at)[-1]
+            h = self._text([scene_at + plan[-1]], at)[-1]
             at += 1
-        self._text([CONTROL["<media>"]], at)
+        self._text([self.layout.control["<media>"]], at)
         return self._blocks(mode, latents, aspect, sources, plan, states)
 
     def _blocks(self, mode: str, latents: int, aspect: str, sources, plan: list[int], forced: Tensor | None) -> Clip:
@@ -139,8 +140,8 @@ class Generator:
             kind = "edit_{}" if edit else "{}"
             xv = self._media("video", vin, "video_bos" if vin is None else kind.format("video"), g)
             xa = self._media("audio", None if ain is None else ain[None], "audio_bos" if ain is None else kind.format("audio"), 1)
-            xv = xv + condition + inner.in_features(layout.video_features(aspect, latent, state)[0])
-            xa = xa + condition + inner.in_features(layout.time_features(latent))
+            xv = xv + condition + inner.in_features(self.layout.video_features(aspect, latent, state)[0])
+            xa = xa + condition + inner.in_features(self.layout.time_features(latent))
             xs = condition + inner.row_kinds.weight[KIND["state"]]
             h = self._step(torch.cat([xs, xv, xa]), at, inside, False)
             states.append(state[0])

@@ -6,9 +6,12 @@ from __future__ import annotations
 import random
 
 from .language import caption
-from .world import COLOR_NAMES, MOTIONS, Scene, held_out, random_scene
+from .scenes import held_out, random_scene
+from .vocabulary import COLORS, MOTIONS
+from .world import Scene
 
 SEED = 4242
+COLOR_NAMES = tuple(COLORS)
 GREEN, MEADOW, WHITE, SKY = COLOR_NAMES.index("green"), 3, COLOR_NAMES.index("white"), 0
 
 

@@ -16,8 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from . import layout, world
-from .layout import MODALITIES
+from . import layout
 
 
 @dataclass
@@ -33,6 +32,7 @@ class ModelConfig:
     moe_intermediate_size: int = 192
     rope_theta: float = 100.0
     rms_norm_eps: float = 1e-6
+    world: str = "narrow"
 
 
 class RMSNorm(nn.Module):
@@ -160,15 +160,15 @@ class Projections(nn.Module):
 
 
 class Inner(nn.Module):
-    def __init__(self, c: ModelConfig) -> None:
+    def __init__(self, c: ModelConfig, of: layout.Layout) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(layout.VOCAB_SIZE, c.embedding_size)
+        self.embed_tokens = nn.Embedding(of.vocab_size, c.embedding_size)
         self.modalities = nn.ModuleDict({"text": Projections(c, 1, 1, False)})
-        for m in MODALITIES.values():
+        for m in of.modalities.values():
             self.modalities[m.name] = Projections(c, m.slots, len(m.codes), m.copy_gate)
-        self.in_features = nn.Linear(layout.FEATURES, c.hidden_size, bias=False)
+        self.in_features = nn.Linear(of.features, c.hidden_size, bias=False)
         self.row_kinds = nn.Embedding(len(layout.ROW_KINDS), c.hidden_size)
-        self.scene_rows = nn.Embedding(world.SCENE_VOCAB, c.hidden_size)
+        self.scene_rows = nn.Embedding(of.world.scene_vocabulary, c.hidden_size)
         self.layers = nn.ModuleList(Layer(c) for _ in range(c.num_hidden_layers))
         self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
 
@@ -177,8 +177,9 @@ class Borealis(nn.Module):
     def __init__(self, config: ModelConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or ModelConfig()
-        self.model = Inner(c)
-        self.lm_head = nn.Linear(c.embedding_size, layout.VOCAB_SIZE, bias=False)
+        self.layout = layout.LAYOUTS[c.world]
+        self.model = Inner(c, self.layout)
+        self.lm_head = nn.Linear(c.embedding_size, self.layout.vocab_size, bias=False)
         with torch.no_grad():
             self.model.embed_tokens.weight.mul_(0.5)
             self.model.row_kinds.weight.mul_(0.3)
@@ -190,7 +191,7 @@ class Borealis(nn.Module):
         """Rows of ordered levels (video digits, state) start on smooth random curves of their level."""
         de = self.config.embedding_size
         for m, octaves in (("video", 2), ("state", 6)):
-            for start, size in MODALITIES[m].codes:
+            for start, size in self.layout.modalities[m].codes:
                 level = torch.arange(size).float() / max(1, size - 1) * 2 - 1
                 waves = [level] + [f(math.pi * level * 2**k) for k in range(octaves) for f in (torch.cos, torch.sin)]
                 curve = torch.stack(waves, 1)
@@ -202,17 +203,17 @@ class Borealis(nn.Module):
 
     def text_rows(self, ids: Tensor) -> Tensor:
         """ids [...] -> [..., H]"""
-        kind = (ids >= layout.SCENE_START).long()
+        kind = (ids >= self.layout.scene_start).long()
         inner = self.model
         return inner.modalities["text"].in_proj(inner.embed_tokens(ids)) + inner.row_kinds(kind)
 
     def scene_rows(self, ids: Tensor) -> Tensor:
-        """Scene plans [..., 20] (ids of the scene segment) -> [..., H]: what every row of their blocks carries."""
+        """Scene plans [..., fields] (ids of the scene segment) -> [..., H]: what every row of their blocks carries."""
         return self.model.scene_rows(ids).sum(-2)
 
     def code_rows(self, modality: str, levels: Tensor) -> Tensor:
         """levels [..., slots, codes] (relative to each code's range) -> [..., H], without row kind"""
-        start = torch.tensor([s for s, _ in MODALITIES[modality].codes], device=levels.device)
+        start = torch.tensor([s for s, _ in self.layout.modalities[modality].codes], device=levels.device)
         e = self.model.embed_tokens(levels + start).sum(-2).flatten(-2)
         return self.model.modalities[modality].in_proj(e)
 
@@ -234,7 +235,7 @@ class Borealis(nn.Module):
     def code_logits(self, modality: str, h: Tensor, given: Tensor | None) -> list[Tensor]:
         """h [N, H] -> per code j logits [N, slots, size_j]; `given` [N, slots, codes] = input levels for the
         copy gate (-1 = the row had no input)."""
-        m, p = MODALITIES[modality], self.model.modalities[modality]
+        m, p = self.layout.modalities[modality], self.model.modalities[modality]
         out = p.out_proj(h).view(len(h), m.slots, -1)
         gate = p.copy_gate(h).view(len(h), m.slots, -1) if m.copy_gate and given is not None else None
         sizes = {n for _, n in m.codes}

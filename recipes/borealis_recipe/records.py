@@ -14,7 +14,9 @@ from .audio_codec import HOP, AudioCodec
 from .render import render
 from .sound import synthesise
 from .video_tokenizer import VideoTokenizer
-from .world import CANVAS, PHASES, STRIDE, Scene, random_scene
+from .scenes import random_scene
+from .vocabulary import NARROW, World
+from .world import CANVAS, STRIDE, Scene
 
 AUDIO_MARGIN = 3  # codec frames around a span, so that windows see the true neighbourhood
 
@@ -61,9 +63,9 @@ def draw_aspect(r: random.Random) -> str:
     return "16:9" if r.random() < 0.7 else r.choice(tuple(CANVAS))
 
 
-def make_record(r: random.Random, tokenizer: VideoTokenizer, codec: AudioCodec) -> Record:
+def make_record(r: random.Random, tokenizer: VideoTokenizer, codec: AudioCodec, world: World = NARROW) -> Record:
     u, aspect = r.random(), draw_aspect(r)
-    scene = random_scene(r, pairs=0.15)
+    scene = random_scene(r, pairs=0.45 if world.objects > 2 else 0.15, world=world)
     outside = r.random()
     if u < 0.42:
         if outside < 0.1:
@@ -73,7 +75,7 @@ def make_record(r: random.Random, tokenizer: VideoTokenizer, codec: AudioCodec) 
         if kind == "edit_image":
             if scene.picture is None and outside < 0.2:
                 scene.picture = r.randrange(1 << 30)
-            record.edited, record.instruction = language.edit(scene, r)
+            record.edited, record.instruction = language.edit(scene, r, world)
             record.edited_video = encode_video(tokenizer, record.edited, 0, 1, aspect)
         return record
     if u < 0.94:
@@ -84,17 +86,10 @@ def make_record(r: random.Random, tokenizer: VideoTokenizer, codec: AudioCodec) 
         video = encode_video(tokenizer, scene, start, n, aspect)
         return Record("clip", aspect, scene, start, video, encode_audio(codec, scene, start, n, aspect))
     n = 3
-    edited, text = language.edit(scene, r)
+    edited, text = language.edit(scene, r, world)
     return Record(
         "edit_video", aspect, scene, 0,
         encode_video(tokenizer, scene, 0, n, aspect), encode_audio(codec, scene, 0, n, aspect),
         edited, text,
         encode_video(tokenizer, edited, 0, n, aspect), encode_audio(codec, edited, 0, n, aspect),
     )  # fmt: skip
-
-
-def randomise_phase(scene: Scene, r: random.Random) -> None:
-    """Another start of every periodic motion (used to draw more state transitions from one record)."""
-    for thing in scene.things:
-        thing.phase = r.randrange(PHASES)
-        thing.canonical()

@@ -1,4 +1,4 @@
-"""Renders scenes at any size: backgrounds, shapes as signed distances, anti-aliased edges."""
+"""Renders scenes at any size: backgrounds, shapes as signed distances, sprites, anti-aliased edges, camera and weather."""
 
 from __future__ import annotations
 
@@ -8,16 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import camera, sprites
 from .pictures import picture
-from .world import (
-    BACKGROUNDS,
-    CELLS_PER_UNIT,
-    COLOR_NAMES,
-    COLORS,
-    Scene,
-    canvas_units,
-    track,
-)
+from .vocabulary import BACKGROUNDS, COLORS, DRAWN
+from .weather import cover
+from .world import CELLS_PER_UNIT, Scene, Thing, canvas_units
 
 LINES_PER_UNIT = 180  # analysis scale
 PIXELS_PER_CELL = LINES_PER_UNIT // CELLS_PER_UNIT
@@ -49,7 +44,13 @@ def shape_distance(shape: int, x: Tensor, y: Tensor, r: float) -> Tensor:
         low = torch.minimum(px * px + (py - 1) ** 2, (px - m) ** 2 + (py - m) ** 2).sqrt()
         lobe = torch.hypot(px - 0.25, py - 0.75) - 0.35355
         return torch.where(py + px > 1, lobe, low * torch.sign(px - py)) * q
-    return (torch.hypot(x, y) - 0.74 * r).abs() - 0.26 * r  # ring
+    if shape == 5:  # ring
+        return (torch.hypot(x, y) - 0.74 * r).abs() - 0.26 * r
+    if shape == 6:  # diamond: slimmer than a box on its corner
+        return (x.abs() * 1.15 + y.abs() * 0.72 - 0.80 * r) / 1.357
+    px, py = x.abs(), y.abs()  # cross
+    bar = torch.maximum(torch.maximum(px, py) - r, torch.minimum(px, py) - 0.34 * r)
+    return bar
 
 
 def _rgb(*c: float) -> Tensor:
@@ -129,14 +130,9 @@ def render(
     pixel = 1 / lines
     u = (x0 + (torch.arange(w) + 0.5) * pixel).view(1, w)
     v = (y0 + (torch.arange(h) + 0.5) * pixel).view(h, 1)
-    if scene.picture is None:
-        still = background(scene.background, u, v, width, height, pixel)
-    else:
-        still = picture(scene.picture, u, v, pixel)
-    out = still.expand(len(frames), 3, h, w).clone()
-    for thing in reversed(scene.things):
-        at = track(thing, frames, width, height)
-        color = torch.tensor(COLORS[COLOR_NAMES[thing.color]]).view(3, 1, 1)
+    out = backdrop(scene, frames, u, v, width, height, pixel)
+    for slot in reversed(range(len(scene.things))):
+        at = camera.seen(scene, slot, frames, width, height)
         for i in range(len(frames)):
             cx, cy, r, turn = float(at.x[i]), float(at.y[i]), float(at.radius[i]), float(at.angle[i])
             reach = r * 1.35 + 2 * pixel
@@ -144,13 +140,41 @@ def render(
             top, bottom = max(0, int((cy - reach - y0) * lines)), min(h, int((cy + reach - y0) * lines) + 2)
             if left >= right or top >= bottom:
                 continue
-            dx, dy = u[:, left:right] - cx, v[top:bottom] - cy
-            lx, ly = dx + 0 * dy, dy + 0 * dx
-            if turn:
-                ca, sa = math.cos(turn), math.sin(turn)
-                lx, ly = ca * lx + sa * ly, -sa * lx + ca * ly
-            alpha = (0.5 - shape_distance(thing.shape, lx, ly, r) / pixel).clamp(0, 1)
-            shade = (1.0 - 0.22 * dy / r).clamp(0.72, 1.25)
+            color, alpha = paint(scene.things[slot], u[:, left:right] - cx, v[top:bottom] - cy, r, turn, pixel)
             part = out[i, :, top:bottom, left:right]
-            out[i, :, top:bottom, left:right] = _mix(part, (color * shade).clamp(0, 1) + 0 * alpha, alpha)
+            out[i, :, top:bottom, left:right] = _mix(part, color, alpha)
+    if scene.weather:
+        for i in range(len(frames)):
+            out[i] = cover(scene.weather, out[i], u, v, height, float(frames[i]), pixel)
     return out
+
+
+def paint(thing: Thing, dx: Tensor, dy: Tensor, r: float, turn: float, pixel: float) -> tuple[Tensor, Tensor]:
+    """Colours [3, H, W] and opacity [H, W] of a thing of radius `r` at the offsets dx [1, W], dy [H, 1] from its centre."""
+    lx, ly = dx + 0 * dy, dy + 0 * dx
+    if turn:
+        ca, sa = math.cos(turn), math.sin(turn)
+        lx, ly = ca * lx + sa * ly, -sa * lx + ca * ly
+    if thing.shape >= len(DRAWN):
+        return sprites.sample(thing.shape - len(DRAWN), lx / r, ly / r, pixel / r)
+    alpha = (0.5 - shape_distance(thing.shape, lx, ly, r) / pixel).clamp(0, 1)
+    shade = (1.0 - 0.22 * dy / r).clamp(0.72, 1.25)
+    color = torch.tensor(tuple(COLORS.values())[thing.color]).view(3, 1, 1)
+    return (color * shade).clamp(0, 1) + 0 * alpha, alpha
+
+
+def backdrop(scene: Scene, frames: np.ndarray, u: Tensor, v: Tensor, width: float, height: float, pixel: float) -> Tensor:
+    """What is behind everything, as the camera sees it -> [T, 3, H, W], to be painted on."""
+
+    def at(x: Tensor, y: Tensor, size: float) -> Tensor:
+        if scene.picture is None:
+            return background(scene.background, x, y, width, height, size)
+        return picture(scene.picture, x, y, size)
+
+    if not scene.camera:
+        return at(u, v, pixel).expand(len(frames), 3, v.shape[0], u.shape[1]).clone()
+    looks = camera.view(scene.camera, frames)
+    parts = []
+    for back, zoom in zip(looks.back.tolist(), looks.zoom.tolist()):
+        parts.append(at(width / 2 + (u - width / 2) / zoom - back, height / 2 + (v - height / 2) / zoom, pixel / zoom))
+    return torch.stack(parts)
