@@ -134,7 +134,7 @@ def main() -> None:
     generator = None
     if o.what == "model":
         generator = Generator(model, tokenizer, Options(scene=Sampling(o.temperature), seed=o.seed))
-    results, rows, plans, start, tracked = [], [], [], time.time(), []
+    results, rows, followed, start, tracked = [], [], [], time.time(), []
     frames_n = 4 * (o.latents - 1) + 1
     for index, (scene, text) in enumerate(prompts(o.skip + o.n)[o.skip :], o.skip):
         if o.what == "truth":
@@ -154,7 +154,7 @@ def main() -> None:
             got = plans.scene_from_ids(model.layout.world, clip.scene)
             same = [got.background == scene.background, len(got.things) == 1]
             same += [getattr(got.things[0], f) == getattr(scene.things[0], f) for f in ("shape", "color", "size", "motion", "speed")]
-            plans.append(same)
+            followed.append(same)
             true_states = torch.tensor(plans.states(model.layout.world, got, np.arange(o.latents), o.aspect))
             tracked.append(float((clip.states == true_states).all(-1).all(-1).float().mean()))
         results.append({"text": text} | judge(scene, analyse(frames, samples, o.aspect)))
@@ -163,9 +163,9 @@ def main() -> None:
     if o.sheet:
         sheet(by_score(rows, results, 12), o.sheet)
     table = details(results)
-    if plans:
+    if followed:
         names = ("background", "one", "shape", "color", "size", "motion", "speed")
-        table["plan"] = dict(zip(names, np.mean(plans, 0).round(3).tolist()))
+        table["plan"] = dict(zip(names, np.mean(followed, 0).round(3).tolist()))
         table["states_right"] = round(float(np.mean(tracked)), 3)
     table["seconds"] = round(time.time() - start, 1)
     print(json.dumps(table, indent=1))

@@ -12,8 +12,7 @@ import torch
 
 from borealis_recipe import audio_codec, checkpoint, video_tokenizer
 from borealis_recipe.records import Record, make_record
-
-SHARD_SECONDS = 40.0
+from borealis_recipe.vocabulary import WORLDS
 
 
 def main() -> None:
@@ -24,6 +23,8 @@ def main() -> None:
     a.add_argument("--checkpoint", type=Path, help="take both codecs from a checkpoint folder")
     a.add_argument("--seed", type=int, default=0)
     a.add_argument("--minutes", type=float, default=60.0)
+    a.add_argument("--world", choices=tuple(WORLDS), default="narrow")
+    a.add_argument("--shard-seconds", type=float, default=40.0)
     o = a.parse_args()
     torch.set_num_threads(1)
     o.out.mkdir(parents=True, exist_ok=True)
@@ -31,12 +32,13 @@ def main() -> None:
         _, _, video, audio = checkpoint.read(o.checkpoint)
     else:
         video, audio = video_tokenizer.load(o.video), audio_codec.load(o.audio)
-    r, start, shard, latents = random.Random(o.seed), time.time(), 0, 0
+    shard = len(list(o.out.glob(f"{o.seed:04d}_*.pt")))  # of an earlier run of the same seed
+    r, start, latents = random.Random(o.seed + 1_000_003 * shard), time.time(), 0
     while time.time() - start < 60 * o.minutes:
         records: list[Record] = []
         begin = time.time()
-        while time.time() - begin < SHARD_SECONDS:
-            record = make_record(r, video, audio)
+        while time.time() - begin < o.shard_seconds:
+            record = make_record(r, video, audio, WORLDS[o.world])
             latents += len(record.video) + (len(record.edited_video) if record.edited_video is not None else 0)
             records.append(record)
         part = o.out / f".{o.seed}_{shard}.part"

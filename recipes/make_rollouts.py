@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from borealis_recipe import checkpoint, language, layout, world
+from borealis_recipe import checkpoint, language, layout
 from borealis_recipe import model as bm
 from borealis_recipe.generate import Generator
+from borealis_recipe.plans import scene_ids, states
 from borealis_recipe.records import draw_aspect
+from borealis_recipe.scenes import random_scene
 
 LATENTS, CLIPS = 10, 20  # latent frames a clip, clips a shard
 
@@ -36,14 +38,15 @@ def main() -> None:
     model, tokenizer, _, _ = checkpoint.read(o.checkpoint)
     if o.transformer:
         model = bm.load(o.transformer)
+    world = model.layout.world
     generator, r, start, shard = Generator(model, tokenizer), random.Random(o.seed), time.time(), 0
     while time.time() - start < 60 * o.minutes:
         clips = []
         for _ in range(CLIPS):
-            scene, aspect = world.random_scene(r, pairs=0.1), draw_aspect(r)
-            states = torch.tensor(world.states(scene, np.arange(LATENTS), aspect))
-            text = language.caption(scene, r, True)
-            clip = generator.generate("text_to_video", text, LATENTS, aspect, scene=world.scene_ids(scene), states=states)
+            scene, aspect = random_scene(r, pairs=0.1, world=world), draw_aspect(r)
+            board = torch.tensor(states(world, scene, np.arange(LATENTS), aspect))
+            text = language.caption(scene, r, True, world=world)
+            clip = generator.generate("text_to_video", text, LATENTS, aspect, scene=scene_ids(world, scene), states=board)
             clips.append((scene, aspect, layout.unpack_video(clip.video, aspect).to(torch.uint8)))
         part = o.out / f".{o.seed}_{shard}.part"
         torch.save(clips, part)

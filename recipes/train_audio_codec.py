@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from borealis_recipe import audio_codec as ac
+from borealis_recipe.scenes import random_scene
 from borealis_recipe.sound import synthesise
-from borealis_recipe.world import random_scene
+from borealis_recipe.vocabulary import WORLDS
 
 
 def kmeans(x: Tensor, k: int, iterations: int = 12) -> Tensor:
@@ -35,6 +36,7 @@ def main() -> None:
     a.add_argument("--out", required=True)
     a.add_argument("--clips", type=int, default=420)
     a.add_argument("--seed", type=int, default=0)
+    a.add_argument("--world", choices=tuple(WORLDS), default="narrow")
     o = a.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(o.seed)
@@ -42,7 +44,7 @@ def main() -> None:
     codec = ac.AudioCodec(torch.zeros(3, 512, 384), ac.make_templates())
     parts: list[Tensor] = []
     while len(parts) < o.clips:
-        y = synthesise(random_scene(r, pairs=0.3), r.randrange(0, 10 * 24) * 1000, 40_000)
+        y = synthesise(random_scene(r, pairs=0.3, world=WORLDS[o.world]), r.randrange(0, 10 * 24) * 1000, 40_000)
         if y.std() < 0.004 and r.random() < 0.9:
             continue
         parts.append(codec.vectors(torch.tensor(y))[2:-2])

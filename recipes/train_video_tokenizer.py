@@ -15,13 +15,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from borealis_recipe import checkpoint
+from borealis_recipe import camera, checkpoint
 from borealis_recipe import video_tokenizer as vt
 from borealis_recipe.muon import Muon
 from borealis_recipe.render import LINES_PER_UNIT, render
-from borealis_recipe.world import CANVAS, Scene, canvas_units, random_scene, track
+from borealis_recipe.scenes import random_scene
+from borealis_recipe.vocabulary import WORLDS, World
+from borealis_recipe.world import CANVAS, Scene, canvas_units
 
 CROP_W, CROP_H, FRAMES = 160, 100, 9  # 8x5 cells, 3 latent frames
 PATCHES_W, PATCHES_H = CROP_W // vt.PATCH, CROP_H // vt.PATCH
@@ -32,13 +34,14 @@ class Crops(IterableDataset):
     """Batches (input, target, target density, target box in patches): the input is frames [B, 9, 3, 100, 160], or, with the
     probability `share`, digits [B, 3, 5, 8, 9] that the transformer drew (`make_rollouts.py`)."""
 
-    def __init__(self, batch: int, seed: int, aligned: float, rollouts: Path | None = None, share: float = 0.5) -> None:
-        self.batch, self.seed, self.aligned = batch, seed, aligned
+    def __init__(self, batch: int, seed: int, aligned: float, world: World, rollouts: Path | None = None, share: float = 0.5) -> None:
+        self.batch, self.seed, self.aligned, self.world = batch, seed, aligned, world
         self.rollouts, self.share = rollouts, share if rollouts else 0.0
 
     def __iter__(self):
         torch.set_num_threads(1)
-        r = random.Random(self.seed)
+        worker = get_worker_info()
+        r = random.Random(self.seed + 7919 * (worker.id if worker else 0))
         shards = sorted(self.rollouts.glob("*.pt")) if self.rollouts else []
         drawn = [clip for shard in shards for clip in torch.load(shard, weights_only=False)]
         while True:
@@ -68,15 +71,15 @@ class Crops(IterableDataset):
     def pair(self, r: random.Random, density: int, box: Box) -> tuple[Tensor, Tensor]:
         aspect = r.choice(("16:9", "16:9", "16:9", *CANVAS))
         width, height = canvas_units(aspect)
-        scene: Scene = random_scene(r)
+        scene: Scene = random_scene(r, world=self.world)
         if r.random() < 0.10:
             scene.picture = r.randrange(1 << 30)
         frames = r.randrange(240) + np.arange(FRAMES)
         unit = vt.PATCH / LINES_PER_UNIT
         bx, by, bw, bh = box
         if r.random() < 0.88:  # an object under the target box
-            thing = r.choice(scene.things)
-            at = track(thing, frames, width, height)
+            slot = r.choice(range(len(scene.things)))
+            at = camera.seen(scene, slot, frames, width, height)
             k = r.randrange(FRAMES)
             reach = float(at.radius[k])
             x0 = float(at.x[k]) + r.uniform(-reach, reach) - (bx + bw / 2) * unit
@@ -130,6 +133,8 @@ def main() -> None:
     a.add_argument("--muon-lr", type=float, default=0.008)
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--device", default="cpu")
+    a.add_argument("--workers", type=int, default=1, help="processes that draw crops")
+    a.add_argument("--world", choices=tuple(WORLDS), default="narrow")
     o = a.parse_args()
     torch.manual_seed(o.seed)
     torch.set_num_threads(1)
@@ -143,18 +148,15 @@ def main() -> None:
     muon, adam, outer = optimisers(model, o.lr, o.muon_lr, o.decoder_only)
     step, spent, average = 0, 0.0, None
     if resume.exists():
-        saved = torch.load(resume, weights_only=True)
+        saved = torch.load(resume, weights_only=True, map_location=o.device)
         model.load_state_dict(saved["model"])
         muon.load_state_dict(saved["muon"])
         adam.load_state_dict(saved["adam"])
         step, spent, average = saved["step"], saved["spent"], saved["average"]
     print(f"parameters {sum(p.numel() for p in model.parameters())}", flush=True)
-    data = iter(
-        DataLoader(
-            Crops(o.batch, o.seed * 1000003 + step, 1.0 if o.decoder_only else 0.5, o.rollouts), batch_size=None, num_workers=1, prefetch_factor=4
-        )
-    )
-    start, scores = time.time(), []
+    crops = Crops(o.batch, o.seed * 1000003 + step, 1.0 if o.decoder_only else 0.5, WORLDS[o.world], o.rollouts)
+    data = iter(DataLoader(crops, batch_size=None, num_workers=o.workers, prefetch_factor=4))
+    start, stored, scores = time.time(), time.time(), []
 
     def store(name: str) -> None:
         live = {k: v.clone() for k, v in model.state_dict().items()}
@@ -162,7 +164,9 @@ def main() -> None:
         vt.save(model, o.out / name)
         model.load_state_dict(live)
         state = {"model": live, "muon": muon.state_dict(), "adam": adam.state_dict(), "average": average}
-        torch.save(state | {"step": step, "spent": spent + time.time() - start}, resume)
+        part = resume.with_suffix(".part")
+        torch.save(state | {"step": step, "spent": spent + time.time() - start}, part)
+        part.rename(resume)
 
     while (done := (spent + time.time() - start) / 60 / o.minutes) < 1:
         rate = min(1, (step + 1) / 50) * (0.02 + 0.98 * min(1, (1 - done) / 0.6))
@@ -211,8 +215,9 @@ def main() -> None:
             minutes = (spent + time.time() - start) / 60
             print(f"{step} {minutes:.1f}min cpu {time.process_time():.0f}s loss {loss.item():.4f} z {z.std().item():.2f} psnr {psnr}", flush=True)
             scores = []
-        if step % 300 == 0:
+        if time.time() - stored > 60:
             store("video_tokenizer.safetensors")
+            stored = time.time()
     store("video_tokenizer.safetensors")
     print("done", step)
 

@@ -19,9 +19,9 @@ from . import language, layout, world
 from .layout import KIND, LAYOUTS, Layout
 from .lexicon import lexicon
 from .plans import scene_ids, states
+from .records import Record
 from .scenes import random_thing
 from .vocabulary import NARROW, World
-from .records import Record
 
 LAST_LATENT = 90  # 15 s
 
@@ -284,7 +284,7 @@ def collate(
     scored = torch.ones(b, width, dtype=torch.bool)
     positions = torch.zeros(b, width, 3)
     order = torch.tensor(order + [(order[-1] + 1 if order else 0) + i for i in range(longest)])
-    place, sound = layout.video_positions(aspect), layout.audio_position(aspect)
+    place, sound, _ = at.positions(aspect)
     for i, prompt in enumerate(prompts):
         ids[i, :n_lead] = torch.tensor([t for t, _ in lead], dtype=torch.long)
         is_text[i, :n_lead] = torch.tensor([t for _, t in lead], dtype=torch.bool)

@@ -83,6 +83,7 @@ def model_config(model: Borealis) -> dict:
             "window": 1,
             "time_scale": 0.0,
             "scene_condition": True,
+            **({"position_offset": of.world.position_offset} if of.world.position_offset else {}),
             "block": ["state", "video", "audio"],
             "groups": [["state"], ["video", "audio"]],
             "grids": {a: list(g) for a, g in layout.GRID.items()},

@@ -68,7 +68,7 @@ class Generator:
         return rows if levels is None else rows + self.model.code_rows(modality, levels)
 
     def _source(self, source: Source, aspect: str) -> None:
-        place, sound = layout.video_positions(aspect), layout.audio_position(aspect)
+        place, sound, _ = self.layout.positions(aspect)
         linear = self.model.model.in_features
         for i in range(len(source.video)):
             t = torch.tensor([source.first + i])
@@ -120,8 +120,8 @@ class Generator:
         first = sources[-1].first + len(sources[-1].video) if mode == "extend" else 0
         before = sources[-1].video[-1] if mode == "extend" else None
         heard = sources[-1].audio[-1] if mode == "extend" and sources[-1].audio is not None else None
-        place = layout.video_positions(aspect)
-        at = torch.cat([layout.state_position(aspect)[None], place, layout.audio_position(aspect)[None]])
+        place, sound, board = self.layout.positions(aspect)
+        at = torch.cat([board[None], place, sound[None]])
         g = len(place)
         inside = torch.ones(g + 2, g + 2, dtype=torch.bool)
         inside[0, 1:] = False

@@ -9,19 +9,27 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from . import layout
+from .batches import Sample, collate, make_sample
+from .generate import Generator
 from .language import caption
 from .layout import Layout
 from .model import Borealis, ModelConfig
+from .plans import scene_from_ids, states
+from .records import Record
 from .scenes import random_scene
+from .training import block_rows
 
 # New values that begin as a known one: the mean of its siblings would be too likely beside so few.
 LIKE = {("count", "3"): "2"}
 SAID = 8.0  # logit with which a new field begins to say that there is nothing
 PROBES = 24  # captions on which that is set
+QUIET_STEPS, QUIET_RATE = 60, 0.05
 
 
 def scene_names(at: Layout) -> dict[int, tuple[str, str]]:
@@ -92,8 +100,9 @@ def _text_pieces(old: Tokenizer, new: Tokenizer) -> dict[int, list[int]]:
     return pieces
 
 
-def grow(model: Borealis, tokenizer: Tokenizer, to: Layout, new_tokenizer: Tokenizer) -> Borealis:
-    """The same model in the vocabulary `to`; `new_tokenizer` must be `tokenizer`, grown (`text_tokenizer.grow_tokenizer`)."""
+def grow(model: Borealis, tokenizer: Tokenizer, to: Layout, new_tokenizer: Tokenizer, steps: int = QUIET_STEPS) -> Borealis:
+    """The same model in the vocabulary `to`; `new_tokenizer` must be `tokenizer`, grown (`text_tokenizer.grow_tokenizer`).
+    `steps` of fitting (`_be_quiet`) take about half a minute of one core."""
     old = model.layout
     sizes = dict(vars(model.config)) | {"world": to.world.name}
     grown = Borealis(ModelConfig(**sizes))
@@ -113,8 +122,61 @@ def grow(model: Borealis, tokenizer: Tokenizer, to: Layout, new_tokenizer: Token
     have["model.in_features.weight"] = wide
     _grow_slots(have, want, old.world.slots, to.world.slots)
     grown.load_state_dict(have)
-    _say_none(grown.eval(), old, to, new_tokenizer)
+    fields = _new_fields(old, to)
+    _be_quiet(model, grown, tokenizer, fields, steps)
+    _say_none(grown.eval(), fields, old, to, new_tokenizer)
     return grown
+
+
+def _new_fields(old: Layout, to: Layout) -> list[tuple[int, int]]:
+    """(index, relative id that means nothing) of the plan's fields that the old world did not have."""
+    known = {f.name for f in old.world.fields}
+    none = [start + (f.values.index("none") if "none" in f.values else 0) for f, start in zip(to.world.fields, to.world.scene_start)]
+    return [(i, none[i]) for i, f in enumerate(to.world.fields) if f.name not in known]
+
+
+def _probes(model: Borealis, tokenizer: Tokenizer, count: int) -> list[Sample]:
+    """Clips that the old model makes of captions, as training samples with their own plans."""
+    r, generator, samples = random.Random(2), Generator(model, tokenizer), []
+    for _ in range(count):
+        text = caption(random_scene(r, world=model.layout.world), r, world=model.layout.world)
+        clip = generator.generate("text_to_video", text, 3)
+        scene = scene_from_ids(model.layout.world, clip.scene)
+        record = Record("clip", "16:9", scene, 0, layout.unpack_video(clip.video, "16:9"), clip.audio)
+        sample = make_sample(record, "text_to_video", r, 3, of=model.layout.world)
+        sample.text = text
+        samples.append(sample)
+    return samples
+
+
+def _be_quiet(model: Borealis, grown: Borealis, tokenizer: Tokenizer, fields: list[tuple[int, int]], steps: int) -> None:
+    """Fits the embeddings of the new fields' ids for nothing, so that the rows of a block come to what they were without
+    them: every row of a prompt is seen, and these would otherwise take part in what the old ones decide."""
+    old, to = model.layout, grown.layout
+    samples, batches = _probes(model, tokenizer, PROBES if steps > 9 else 2), []
+    for at, net in ((old, model), (to, grown)):
+        for sample in samples:
+            for block in sample.blocks:
+                block.state = states(at.world, sample.scene, np.array([block.latent]), sample.aspect)[0]
+        torch.manual_seed(0)
+        batches.append((net, collate(samples, tokenizer, random.Random(0), 20, drop=0.0, transitions=4, at=at)))
+    with torch.no_grad():
+        wanted = block_rows(*batches[0])
+    table = grown.model.embed_tokens.weight
+    ids = [to.scene_start + none for _, none in fields]
+    begin, delta = table.detach().clone(), torch.zeros(len(ids), table.shape[1], requires_grad=True)
+    adam = torch.optim.Adam([delta], lr=QUIET_RATE)
+    grown.requires_grad_(False)
+    for _ in range(steps):
+        grown.model.embed_tokens._parameters["weight"] = begin.index_add(0, torch.tensor(ids), delta)
+        loss = (block_rows(*batches[1]) - wanted).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    grown.model.embed_tokens._parameters["weight"] = table
+    with torch.no_grad():
+        table[ids] += delta.detach()
+    grown.requires_grad_(True)
 
 
 def _grow_slots(have: dict[str, Tensor], want: dict[str, Tensor], old: int, new: int) -> None:
@@ -131,22 +193,22 @@ def _grow_slots(have: dict[str, Tensor], want: dict[str, Tensor], old: int, new:
 
 
 @torch.no_grad()
-def _say_none(model: Borealis, old: Layout, to: Layout, tokenizer: Tokenizer) -> None:
+def _say_none(model: Borealis, fields: list[tuple[int, int]], old: Layout, to: Layout, tokenizer: Tokenizer) -> None:
     """Fields that the old world did not have begin by saying their value for nothing, whatever the prompt."""
-    r, known = random.Random(1), {f.name for f in old.world.fields}
-    fields = [(i, f) for i, f in enumerate(to.world.fields) if f.name not in known]
-    prompts = [to.prompt_ids(tokenizer, "text_to_video", "16:9", caption(random_scene(r, world=old.world), r, world=old.world)) for _ in range(PROBES)]
-    none = [start + (f.values.index("none") if "none" in f.values else 0) for f, start in zip(to.world.fields, to.world.scene_start)]
-    for i, field in fields:
+    r = random.Random(1)
+    captions = [caption(random_scene(r, world=old.world), r, world=old.world) for _ in range(PROBES)]
+    prompts = [to.prompt_ids(tokenizer, "text_to_video", "16:9", text) for text in captions]
+    nothing = [start + (f.values.index("none") if "none" in f.values else 0) for f, start in zip(to.world.fields, to.world.scene_start)]
+    for i, none in fields:
         outs = []
         for prompt in prompts:
-            ids = prompt + [to.scene_start + n for n in none[:i]]
+            ids = prompt + [to.scene_start + n for n in nothing[:i]]
             h = _prompt_rows(model, ids, len(to.world.fields) - i + 1)[-1]
             outs.append(model.model.modalities["text"].out_proj(h))
         mean = torch.stack(outs).mean(0)
         start = to.scene_start + to.world.scene_start[i]
-        model.lm_head.weight[start : start + field.size] = 0
-        model.lm_head.weight[to.scene_start + none[i]] = SAID * mean / mean.square().sum()
+        model.lm_head.weight[start : start + to.world.fields[i].size] = 0
+        model.lm_head.weight[to.scene_start + none] = SAID * mean / mean.square().sum()
 
 
 def _prompt_rows(model: Borealis, ids: list[int], behind: int) -> Tensor:

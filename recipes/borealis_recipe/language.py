@@ -52,7 +52,7 @@ def things_text(scene: Scene, r: random.Random, motion: bool, world: World) -> s
     else:
         body = first + r.choice((" and ", " next to ", ", and ", " with ")) + thing_text(scene.things[1], r, motion, words)
     for thing in scene.things[2:]:
-        body += r.choice((" and ", ", and ", ", plus ", " together with ", " with ")) + thing_text(thing, r, motion, words)
+        body += r.choice((" and ", ", and ", ", along with ", " together with ", " with ")) + thing_text(thing, r, motion, words)
     return body
 
 

@@ -100,20 +100,20 @@ def object_features(d: Tensor, state: Tensor) -> Tensor:
 # ---------------------------------------------------------------- positions (t, y, x) for the rotation
 
 
-def video_positions(aspect: str) -> Tensor:
-    """[gh*gw, 3]; the default model has time scale 0: t is always 0."""
+def video_positions(aspect: str, offset: int = 0) -> Tensor:
+    """[gh*gw, 3]; these models have time scale 0: t is always `offset`."""
     gh, gw = GRID[aspect]
     y, x = torch.meshgrid(torch.arange(gh), torch.arange(gw), indexing="ij")
     zero = torch.zeros(gh * gw)
-    return torch.stack([zero, y.flatten() - (gh - 1) / 2, x.flatten() - (gw - 1) / 2], 1)
+    return torch.stack([zero, y.flatten() - (gh - 1) / 2, x.flatten() - (gw - 1) / 2], 1) + offset
 
 
-def audio_position(aspect: str) -> Tensor:
-    return torch.tensor([0.0, GRID[aspect][0] / 2 + 2, -1.0])
+def audio_position(aspect: str, offset: int = 0) -> Tensor:
+    return torch.tensor([0.0, GRID[aspect][0] / 2 + 2, -1.0]) + offset
 
 
-def state_position(aspect: str) -> Tensor:
-    return torch.tensor([0.0, GRID[aspect][0] / 2 + 2, 1.0])
+def state_position(aspect: str, offset: int = 0) -> Tensor:
+    return torch.tensor([0.0, GRID[aspect][0] / 2 + 2, 1.0]) + offset
 
 
 # ---------------------------------------------------------------- packing codes into positions
@@ -170,6 +170,11 @@ class Layout:
             "audio": Modality("audio", 4, tuple((self.audio_start + BOOK_SIZE * j, BOOK_SIZE) for j in range(BOOKS)), True, "state"),
         }
         self.features = _BASE_SIZE + of.slots * _SLOT_SIZE
+
+    def positions(self, aspect: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions (t, y, x) of the rows of a latent frame: pictures [gh*gw, 3], sound [3], storyboard [3]."""
+        offset = self.world.position_offset
+        return video_positions(aspect, offset), audio_position(aspect, offset), state_position(aspect, offset)
 
     def prompt_ids(self, tokenizer: Tokenizer, mode: str, aspect: str, text: str | None) -> list[int]:
         """[mode][aspect]<text> ids <scene>; `<IMAGE_k>` in the text becomes its control id; no text: <null>."""

@@ -130,7 +130,11 @@ RICH_WORDS = Lexicon(
         ("",),
     ),
     motions=MOTIONS,
-    speeds=(("slowly", "slowly", "gently", "lazily", "unhurriedly", "at a slow pace"), ("",), ("quickly", "fast", "rapidly", "swiftly", "at high speed")),
+    speeds=(
+        ("slowly", "slowly", "gently", "lazily", "unhurriedly", "at a slow pace"),
+        ("",),
+        ("quickly", "fast", "rapidly", "swiftly", "at high speed"),
+    ),
     sizes=(
         ("small", "tiny", "little", "mini", "miniature"),
         ("", "", "medium", "medium-sized", "mid-sized", "average-sized", "normal-sized"),

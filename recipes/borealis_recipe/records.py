@@ -12,9 +12,9 @@ from torch import Tensor
 from . import language
 from .audio_codec import HOP, AudioCodec
 from .render import render
+from .scenes import random_scene
 from .sound import synthesise
 from .video_tokenizer import VideoTokenizer
-from .scenes import random_scene
 from .vocabulary import NARROW, World
 from .world import CANVAS, STRIDE, Scene
 

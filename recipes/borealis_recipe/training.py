@@ -70,10 +70,17 @@ def _rows(model: Borealis, batch: Batch) -> tuple[Tensor, Tensor]:
     video = video + condition[:, :, None] + inner.in_features(features)
     audio = _with_kind(model, "audio", batch.audio_in, batch.audio_kind) + condition + inner.in_features(of.time_features(batch.latents))
     x = torch.cat([_prefix(model, batch), lone, owned, video.flatten(1, 2), audio], 1)
-    place = layout.video_positions(batch.aspect).to(x.device)[batch.picked].flatten(1, 2)
-    state_at = layout.state_position(batch.aspect).to(x.device).expand(b, n + k, 3)
-    audio_at = layout.audio_position(batch.aspect).to(x.device).expand(b, k, 3)
-    return x, torch.cat([batch.prefix_positions, state_at, place, audio_at], 1)
+    grid, sound, state = (v.to(x.device) for v in of.positions(batch.aspect))
+    place = grid[batch.picked].flatten(1, 2)
+    return x, torch.cat([batch.prefix_positions, state.expand(b, n + k, 3), place, sound.expand(b, k, 3)], 1)
+
+
+def block_rows(model: Borealis, batch: Batch) -> Tensor:
+    """Final hidden states [B, rows, H] of everything behind the prompts."""
+    x, positions = _rows(model, batch)
+    n, (k, m) = batch.state_in.shape[1], batch.video_in.shape[1:3]
+    h = model.run(x, positions, block_mask(batch.prefix_order, batch.prefix_valid, n, k, m))
+    return h[:, batch.text_ids.shape[1] :]
 
 
 def losses(model: Borealis, batch: Batch) -> dict[str, Tensor]:
@@ -180,17 +187,9 @@ def _audio_terms(model: Borealis, batch: Batch, ha: Tensor, out: dict[str, Tenso
 
 
 WEIGHTS = {
-    "video": 3.0,
-    "video_far": 0.5,
-    "audio": 0.5,
-    "scene": 1.0,
-    "state": 1.5,
-    "state_open": 1.0,
-    "open_far": 2.0,
-    "read": 0.7,
-    "text": 0.02,
+    "video": 3.0, "video_far": 0.5, "audio": 0.5, "scene": 1.0, "state": 1.5, "state_open": 1.0, "open_far": 2.0, "read": 0.7, "text": 0.02,
     "router": 0.01,
-}
+}  # fmt: skip
 
 
 def total(parts: dict[str, Tensor]) -> Tensor:

@@ -64,6 +64,9 @@ class World:
     weather: tuple[str, ...]
     objects: int
     radius_levels: int
+    # Added to the coordinates of media rows: the fields that this world has behind those of a smaller one push the
+    # prompt away by so much, and what was learnt about distances stays right.
+    position_offset: int = 0
 
     def __post_init__(self) -> None:
         fields, state = self._fields(), self._state_fields()
@@ -148,5 +151,6 @@ RICH = World(
     weather=WEATHER,
     objects=3,
     radius_levels=72,
+    position_offset=-9,  # eight fields of a third object, and the weather
 )
 WORLDS = {w.name: w for w in (NARROW, RICH)}
