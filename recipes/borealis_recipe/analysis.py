@@ -135,7 +135,7 @@ def follow(frames: Tensor, background: int, aspect: str) -> Tracked:
     return Tracked(np.array(rows), masks)
 
 
-def _turning(masks: list[np.ndarray | None]) -> float:
+def turning(masks: list[np.ndarray | None]) -> float:
     """How much the outline changes about its centre (0 = not at all), median over the clip."""
 
     def centred(m: np.ndarray) -> np.ndarray:
@@ -181,7 +181,7 @@ def motion_of(tracked: Tracked) -> str:
     if spread(x) > 0.03 and spread(x) > 2 * spread(y):
         return "shake"
     if spread(x) < 0.08 and spread(y) < 0.08:
-        return "spin" if _turning(tracked.masks) > 0.075 else "still"
+        return "spin" if turning(tracked.masks) > 0.075 else "still"
     return "other"
 
 

@@ -15,14 +15,16 @@ from scipy import ndimage
 from torch import Tensor
 
 from . import camera
-from .analysis import Tracked, motion_of, onsets, visible_impacts
-from .backdrop import Pose, background_and_fog, camera_of, empty, weather_of, without_fog
+from .analysis import Tracked, motion_of, onsets, turning, visible_impacts
+from .backdrop import STILL, Pose, at_rest, background_and_fog, camera_of, empty, weather_of, without_fog
 from .render import LINES_PER_UNIT, paint
 from .vocabulary import COLORS, RICH
 from .world import SYMMETRY, Thing
 
 SIDE = 40  # pixels of a template
 TURNS = 12
+ZOOMED_SPIN = 0.16  # outlines that are brought to one size differ by their pixels: turning must change them by more
+SWAY = 0.06  # units that a shaking thing goes to and fro, at least, where the camera moves too
 SHADES = (0.80, 0.9, 1.0, 1.15)
 
 
@@ -173,13 +175,28 @@ def _steady(table: np.ndarray, poses: list[Pose], move: str, width: float, heigh
     return out
 
 
+def _same_size(masks: list[np.ndarray | None], poses: list[Pose]) -> list[np.ndarray | None]:
+    """Outlines as they would be at zoom 1; where they lie does not matter."""
+    out = []
+    for mask, (_, zoom) in zip(masks, poses):
+        if mask is None or abs(zoom - 1) < 0.01:
+            out.append(mask)
+            continue
+        ys, xs = np.nonzero(mask)
+        part = mask[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]
+        size = max(1, round(part.shape[1] / zoom)), max(1, round(part.shape[0] / zoom))
+        out.append(np.asarray(Image.fromarray((part * 255).astype("uint8")).resize(size)) > 127)
+    return out
+
+
 def analyse(frames: Tensor, samples: np.ndarray, aspect: str = "16:9") -> Look:
     """Everything the analyser can tell of a clip: frames [T, 3, H, W] at analysis scale, samples at 24 kHz."""
     kind, fog = background_and_fog(frames, aspect)
     move, poses = camera_of(frames, kind, fog, aspect)
     weather = weather_of(frames, fog)
     clear = [without_fog(f) if fog else f for f in frames]
-    found = [blobs(f, empty(kind, False, pose, LINES_PER_UNIT, aspect)) for f, pose in zip(clear, poses)]
+    empties = [at_rest(kind, False, aspect) if p == STILL else empty(kind, False, p, LINES_PER_UNIT, aspect) for p in poses]
+    found = [blobs(f, e) for f, e in zip(clear, empties)]
     size = frames.shape[2:]
     whole = [sum(inside(b, size) for b in bs) for bs in found]
     counts = [len(found[i]) for i in np.linspace(0, len(frames) - 1, 5).astype(int)]
@@ -189,7 +206,12 @@ def analyse(frames: Tensor, samples: np.ndarray, aspect: str = "16:9") -> Look:
     for seed in found[start]:
         table, masks = _track(found, start, seed, alone)
         steady = _steady(table, poses, move, size[1] / LINES_PER_UNIT, size[0] / LINES_PER_UNIT)
-        motion = motion_of(Tracked(steady, masks))
+        outlines = _same_size(masks, poses)
+        motion = motion_of(Tracked(steady, outlines))
+        sway = float(np.nanpercentile(steady[:, 0], 95) - np.nanpercentile(steady[:, 0], 5))
+        pixels = motion == "spin" and move.startswith("zoom") and turning(outlines) < ZOOMED_SPIN
+        if pixels or motion == "shake" and move != "still" and sway < SWAY:
+            motion = "still"
         where = [i for i in range(len(found)) if masks[i] is not None]
         views = [(i, b) for i in where for b in found[i] if b.mask is masks[i] and inside(b, size)] or [(start, seed)]
         views = [views[j] for j in np.linspace(0, len(views) - 1, 5).astype(int)]

@@ -29,9 +29,9 @@ PANS = [(s * k, 1.0) for k in (-1, 1) for s in _steps(0.025, 0.30, 0.0125)]
 ZOOMS = [(0.0, z) for z in _steps(0.60, 0.96, 0.03) + _steps(1.04, 1.80, 0.03)]
 ORBITS = [(s * k, z) for k in (-1, 1) for s in _steps(0.04, 0.16, 0.02) for z in (1.025, 1.05, 1.075, 1.1)]
 MARGIN = 0.0006
+FINER = (-0.0094, -0.0063, -0.0031, 0.0, 0.0031, 0.0063, 0.0094)
 
 
-@lru_cache(maxsize=8192)
 def empty(kind: int, fog: bool, pose: Pose, lines: int, aspect: str) -> Tensor:
     """The empty background [3, H, W] as a camera in `pose` sees it."""
     width, height = canvas_units(aspect)
@@ -44,6 +44,18 @@ def empty(kind: int, fog: bool, pose: Pose, lines: int, aspect: str) -> Tensor:
         opacity = fog_opacity(v / height)
         out = out + (torch.tensor(FOG_COLOR).view(3, 1, 1) - out) * opacity
     return out
+
+
+@lru_cache(maxsize=4096)
+def _small(kind: int, fog: bool, pose: Pose, aspect: str) -> Tensor:
+    """`empty` at the size at which the camera is fitted."""
+    return empty(kind, fog, pose, LOW, aspect)
+
+
+@lru_cache(maxsize=64)
+def at_rest(kind: int, fog: bool, aspect: str) -> Tensor:
+    """`empty` at analysis scale before a camera."""
+    return empty(kind, fog, STILL, LINES_PER_UNIT, aspect)
 
 
 def without_fog(frame: Tensor) -> Tensor:
@@ -64,7 +76,7 @@ def background_and_fog(frames: Tensor, aspect: str) -> tuple[int, bool]:
     scores = []
     for kind in range(len(BACKGROUNDS)):
         for fog in (False, True):
-            wanted = _bands(empty(kind, fog, STILL, LINES_PER_UNIT, aspect))
+            wanted = _bands(at_rest(kind, fog, aspect))
             scores.append((float((seen - wanted).abs().mean()), kind, fog))
     _, kind, fog = min(scores)
     return kind, fog
@@ -76,18 +88,26 @@ def fit_pose(frame: Tensor, kind: int, fog: bool, aspect: str) -> tuple[Pose, st
     small = torch.nn.functional.interpolate(frame[None], (h, w), mode="area")[0]
 
     def error(pose: Pose) -> float:
-        return float((small - empty(kind, fog, pose, LOW, aspect)).abs().mean(0).clamp(max=FIT_CAP).mean())
+        return float((small - _small(kind, fog, pose, aspect)).abs().mean(0).clamp(max=FIT_CAP).mean())
 
     best = (error(STILL), STILL, "still")
     for name, poses in (("pan", PANS), ("zoom", ZOOMS), ("orbit", ORBITS)):
         found = min((error(pose), pose) for pose in poses)
         if found[0] < best[0] - MARGIN:
             best = (*found, name)
-    return best[1], best[2]
+    _, (shift, zoom), name = best
+    if name == "pan":  # between the steps of the search
+        shift = min((error((shift + d, 1.0)), shift + d) for d in FINER)[1]
+    elif name == "zoom":
+        zoom = min((error((0.0, zoom + 2 * d)), zoom + 2 * d) for d in FINER)[1]
+    elif name == "orbit":
+        shift = min((error((shift + 2 * d, zoom)), shift + 2 * d) for d in FINER)[1]
+    return (round(shift, 4), round(zoom, 4)), name
 
 
 def camera_of(frames: Tensor, kind: int, fog: bool, aspect: str) -> tuple[str, list[Pose]]:
-    """The camera's move, by name, and its pose in every frame (between fitted frames on straight lines)."""
+    """The camera's move, by name, and its pose in every frame: pans and zooms are steady, an orbit goes on straight lines
+    between the fitted frames."""
     at = sorted({0, *np.linspace(0, len(frames) - 1, 6).astype(int).tolist()[1:]})
     fits = [(STILL, "still")] + [fit_pose(frames[i], kind, fog, aspect) for i in at[1:]]
     names = [name for _, name in fits[2:]]
@@ -97,7 +117,11 @@ def camera_of(frames: Tensor, kind: int, fog: bool, aspect: str) -> tuple[str, l
     ends = [pose if kind_of != "still" else STILL for pose, kind_of in fits]
     shift = np.interp(np.arange(len(frames)), at, [p[0] for p in ends])
     zoom = np.interp(np.arange(len(frames)), at, [p[1] for p in ends])
-    poses = [(round(float(s), 3), round(float(z), 3)) for s, z in zip(shift, zoom)]
+    t = np.array(at[1:])
+    if name != "orbit":
+        shift = np.median(np.array([p[0] for p in ends[1:]]) / t) * np.arange(len(frames))
+        zoom = 1 + np.median((np.array([p[1] for p in ends[1:]]) - 1) / t) * np.arange(len(frames))
+    poses = [(round(float(s), 4), round(float(z), 4)) for s, z in zip(shift, zoom)]
     if name == "pan":
         name = "pan right" if shift[-1] < 0 else "pan left"
     elif name == "zoom":

@@ -22,7 +22,7 @@ HIDDEN = {
     ("dog", "desert"), ("bee", "desert"), ("ghost", "studio"), ("ghost", "desert"), ("boat", "sunset"), ("butterfly", "night"),
     ("butterfly", "sunset"), ("fish", "sky"), ("house", "sky"), ("house", "desert"), ("dog", "sky"),
 }  # fmt: skip
-DARK = {("black", "night"), ("black", "sunset"), ("purple", "sunset"), ("blue", "night"), ("blue", "sky"), ("white", "studio")}
+DARK = {("black", "night"), ("black", "sunset"), ("purple", "sunset"), ("blue", "night"), ("blue", "sky"), ("white", "studio"), ("white", "meadow")}
 
 
 @dataclass
