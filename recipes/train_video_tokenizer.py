@@ -61,7 +61,7 @@ class Crops(IterableDataset):
         unit = vt.PATCH / LINES_PER_UNIT
         bx, by, bw, bh = box
         cells = 1 / (4 * unit)
-        at = track(r.choice(scene.things), frames, *canvas_units(aspect))
+        at = camera.seen(scene, r.randrange(len(scene.things)), frames, *canvas_units(aspect))
         k = r.randrange(FRAMES)
         near = [float(v[k]) + r.uniform(-1, 1) * float(at.radius[k]) - (b + s / 2) * unit for v, b, s in ((at.x, bx, bw), (at.y, by, bh))]
         x, y = (min(max(round(v * cells), 0), n - m) for v, n, m in zip(near, (digits.shape[2], digits.shape[1]), (8, 5)))

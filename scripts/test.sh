@@ -37,6 +37,14 @@ scripts/playground.sh
 say "ranks"
 scripts/ranks.sh
 
+say "the recipe"
+python=${PYTHON:-python3}
+if "$python" -c "import torch, scipy, PIL, safetensors, tokenizers" 2>/dev/null; then
+    (cd recipes && OMP_NUM_THREADS=1 "$python" -m unittest discover -q -s tests -t .)
+else
+    echo "skipped: $python has no torch, scipy, pillow, safetensors or tokenizers (recipes/requirements.txt); the recipe is not tested"
+fi
+
 say "lints"
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 

@@ -352,4 +352,3 @@ def collate(
         scene_scored=scored,
         source_said=torch.stack([source_states(of, s) for s in samples]), **out,
     )  # fmt: skip
-

@@ -89,11 +89,7 @@ def model_config(model: Borealis) -> dict:
             "grids": {a: list(g) for a, g in layout.GRID.items()},
             "canvas_cells": {a: [rows, columns] for a, (columns, rows) in world.CANVAS.items()},
         },
-        "scene": {
-            "fields": [
-                {"name": f.name, "start": of.scene_start + s, "size": f.size} for f, s in zip(of.world.fields, of.world.scene_start)
-            ]
-        },
+        "scene": {"fields": [{"name": f.name, "start": of.scene_start + s, "size": f.size} for f, s in zip(of.world.fields, of.world.scene_start)]},
         "modes": {name: {"control": control, "input": "source" if name.startswith("edit") else "previous"} for name, control in layout.MODES.items()},
     }
 

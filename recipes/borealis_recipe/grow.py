@@ -217,5 +217,3 @@ def _prompt_rows(model: Borealis, ids: list[int], behind: int) -> Tensor:
     positions = (torch.arange(n) - n - behind).float()[:, None].expand(-1, 3)
     mask = torch.ones(n, n).tril().bool()
     return model.run(model.text_rows(torch.tensor(ids))[None], positions[None], mask[None])[0]
-
-

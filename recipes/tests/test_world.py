@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import tempfile
 import unittest
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -171,12 +173,21 @@ class Sound(unittest.TestCase):
         with mock.patch.object(speech.shutil, "which", return_value=None):
             self.assertEqual(float(np.abs(sound.synthesise(scene, 0, 48_000)).max()), 0.0)
         speech.spoken.cache_clear()
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(speech.shutil, "which", return_value=None):
+            path = Path(folder) / "said.npz"
+            np.savez(path, cat=np.full(2400, 9000, np.int16))
+            with mock.patch.dict("os.environ", {"BOREALIS_SPEECH": str(path)}):
+                speech._recorded.cache_clear()
+                self.assertGreater(float(np.abs(sound.synthesise(scene, 0, 48_000)).max()), 0.2)
+        speech._recorded.cache_clear()
+        speech.spoken.cache_clear()
         if not speech.available():
             self.skipTest("espeak-ng is not installed")
         said = sound.synthesise(scene, 0, 48_000)
         self.assertEqual(float(np.abs(said[: int(sound.VOICE_AT * 24_000)]).max()), 0.0)
         self.assertGreater(float(np.abs(said).max()), 0.2)
         self.assertEqual(sound.said(scene.things[0]), "cat")
+        self.assertIn(sound.said(Thing(0, 4, 1, 5, 3, STILL)), speech.names())
         self.assertEqual(sound.said(Thing(0, 4, 1, 5, 3, STILL)), "blue ball")
 
 
