@@ -18,6 +18,9 @@ from .world import FPS, SAMPLE_RATE, Scene
 TEMPLATE = 48
 SHAPES = NARROW.shapes
 COLORS = {c: ALL_COLORS[c] for c in NARROW.colors}
+# How much the corners of templates are rounded (standard deviation of a blur, in radii): a star with soft corners is nearer to the sharp disc
+# than to the sharp star, and still a star to every eye.
+ROUNDING = (0.0, 0.1, 0.2)
 _references: dict[str, list[Tensor]] = {}
 _templates: list[tuple[int, bool, float, np.ndarray]] = []
 
@@ -72,7 +75,7 @@ def _fit(mask: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def templates() -> list[tuple[int, bool, float, np.ndarray]]:
-    """(shape, upright, box ratio, mask) of every shape, upright and turned."""
+    """(shape, upright, box ratio, mask) of every shape, sharp and rounded, upright and turned."""
     if not _templates:
         q = torch.linspace(-1.6, 1.6, 140)
         x, y = q[None].expand(140, 140), q[:, None].expand(140, 140)
@@ -80,8 +83,10 @@ def templates() -> list[tuple[int, bool, float, np.ndarray]]:
             for turn in range(1 if shape in (0, 5) else 12):
                 a = turn * 2 * np.pi / 12 / (1, 4, 3, 5, 1, 1)[shape]
                 u, v = np.cos(a) * x + np.sin(a) * y, -np.sin(a) * x + np.cos(a) * y
-                mask, ratio = _fit((shape_distance(shape, u, v, 1.0) < 0).numpy())
-                _templates.append((shape, turn == 0, ratio, mask))
+                sharp = (shape_distance(shape, u, v, 1.0) < 0).numpy().astype(float)
+                for by in ROUNDING:
+                    mask, ratio = _fit(ndimage.gaussian_filter(sharp, by * 139 / 3.2) > 0.5)
+                    _templates.append((shape, turn == 0, ratio, mask))
     return _templates
 
 

@@ -76,6 +76,7 @@ fn usual(values: Vec<usize>) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::picture::blurred;
     use super::*;
 
     const WIDTH: usize = 320;
@@ -106,6 +107,25 @@ mod tests {
             let empty = vec![draw(background, None, WIDTH, LINES, LINES); 9];
             let v = analyse(&looks, &empty, &[]);
             assert_eq!((v.background, v.color, v.motion), (background, None, "none"));
+        }
+    }
+
+    /// A picture out of focus, as a codec leaves it.
+    fn soft(sharp: &Picture, deviation: f32) -> Picture {
+        let plane = |c: usize| -> Vec<f32> { sharp.data.iter().map(|p| p[c]).collect() };
+        let planes = [0, 1, 2].map(|c| blurred(&plane(c), sharp.width, sharp.height, deviation));
+        Picture::from_fn(sharp.width, sharp.height, |x, y| planes.each_ref().map(|p| p[y * sharp.width + x]))
+    }
+
+    #[test]
+    fn shapes_with_soft_corners_are_told_apart() {
+        let looks = Looks::new(WIDTH, LINES);
+        for shape in 0..SHAPES.len() {
+            for radius in [0.12, 0.17, 0.23] {
+                let sharp = draw(5, Some(&Thing { radius, ..thing(shape, 0) }), WIDTH, LINES, LINES);
+                let frames = vec![soft(&sharp, 0.12 * radius * LINES as f32); 3];
+                assert_eq!(analyse(&looks, &frames, &[]).shape, Some(shape), "{} of {radius}", SHAPES[shape]);
+            }
         }
     }
 

@@ -50,6 +50,23 @@ impl Picture {
     }
 }
 
+/// A Gaussian blur of a plane `[height, width]`; edges are repeated.
+pub fn blurred(plane: &[f32], width: usize, height: usize, deviation: f32) -> Vec<f32> {
+    if deviation <= 0.0 {
+        return plane.to_vec();
+    }
+    let reach = (3.0 * deviation).ceil() as isize;
+    let kernel: Vec<f32> = (-reach..=reach).map(|i| (-0.5 * (i as f32 / deviation).powi(2)).exp()).collect();
+    let total: f32 = kernel.iter().sum();
+    let (w, h) = (width as isize, height as isize);
+    let pass = |plane: &[f32], dx: isize, dy: isize| -> Vec<f32> {
+        let at = |x: isize, y: isize| plane[(y.clamp(0, h - 1) * w + x.clamp(0, w - 1)) as usize];
+        let near = |x: isize, y: isize| (-reach..=reach).zip(&kernel).map(move |(i, k)| k * at(x + i * dx, y + i * dy));
+        (0..w * h).map(|i| near(i % w, i / w).sum::<f32>() / total).collect()
+    };
+    pass(&pass(plane, 1, 0), 0, 1)
+}
+
 /// Some pixels of a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mask {
@@ -122,6 +139,13 @@ impl Mask {
         (0..times).fold(self.clone(), |m, _| {
             Self::from_fn(m.width, m.height, |x, y| m.get(x, y) || m.neighbours(x, y).iter().any(|b| *b))
         })
+    }
+
+    /// Corners rounded: where a Gaussian blur of this standard deviation, in pixels, leaves more than a half.
+    pub fn rounded(&self, deviation: f32) -> Self {
+        let plane: Vec<f32> = self.bits.iter().map(|&b| f32::from(u8::from(b))).collect();
+        let bits = blurred(&plane, self.width, self.height, deviation).into_iter().map(|v| v > 0.5).collect();
+        Self { width: self.width, height: self.height, bits }
     }
 
     /// Connected parts, largest first.
