@@ -84,6 +84,8 @@ pub struct Layout {
     pub scene_condition: bool,
     /// Factor on the time axis of rotary positions.
     pub time_scale: f32,
+    /// Added to all coordinates of rotary positions.
+    pub position_offset: f32,
     /// Index of the stream that features are measured from.
     pub near: Option<usize>,
 }
@@ -108,6 +110,7 @@ impl Layout {
             window: media.window as usize,
             scene_condition: media.scene_condition,
             time_scale: media.time_scale,
+            position_offset: media.position_offset,
             near: manifest.row_features.as_ref().and_then(|f| f.near.as_ref()).and_then(|n| at(n.modality)),
             streams,
         })
@@ -125,6 +128,7 @@ impl Layout {
             window: 1,
             scene_condition: false,
             time_scale: 1.0,
+            position_offset: 0.0,
             near: None,
         }
     }
@@ -148,12 +152,14 @@ impl Layout {
     pub fn position(&self, stream: usize, grid: Grid, t: i32, place: usize) -> [f32; 3] {
         let s = &self.streams[stream];
         let t = t as f32 * self.time_scale;
-        if s.pictures {
-            let (y, x) = (place / grid.width, place % grid.width);
-            return [t, y as f32 - (grid.height as f32 - 1.0) / 2.0, x as f32 - (grid.width as f32 - 1.0) / 2.0];
-        }
-        let x = if s.name == "audio" { -1.0 } else { 1.0 };
-        [t, grid.height as f32 / 2.0 + 2.0, x]
+        let (height, width) = (grid.height as f32, grid.width as f32);
+        let (y, x) = if s.pictures {
+            let (row, column) = ((place / grid.width) as f32, (place % grid.width) as f32);
+            (row - (height - 1.0) / 2.0, column - (width - 1.0) / 2.0)
+        } else {
+            (height / 2.0 + 2.0, if s.name == "audio" { -1.0 } else { 1.0 })
+        };
+        [t, y, x].map(|axis| axis + self.position_offset)
     }
 }
 

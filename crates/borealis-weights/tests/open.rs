@@ -30,6 +30,7 @@ fn the_tiny_default_model_opens() -> Result {
     assert_eq!(m.segments.iter().map(|s| s.size).sum::<u32>(), m.vocab_size);
     let media = m.media.as_ref().ok_or("no media")?;
     assert_eq!((media.fps, media.latent_fps, media.window, media.time_scale), (24, 6, 1, 0.0));
+    assert_eq!(media.position_offset, 0.0);
     assert_eq!(media.groups, [vec![1], vec![2, 3]]);
     let (video, spec) = m.modality("video").ok_or("no video")?;
     assert_eq!(

@@ -13,6 +13,20 @@ fn layout() -> Layout {
     Layout::new(&manifest).unwrap()
 }
 
+#[test]
+fn an_offset_moves_media_rows_along_every_axis() {
+    let mut config = tiny_config();
+    config["media"]["position_offset"] = (-9).into();
+    let moved = Layout::new(&Manifest::new(&config, None).unwrap()).unwrap();
+    let (still, grid) = (layout(), Grid { height: 5, width: 8 });
+    for stream in 0..still.streams.len() {
+        for place in 0..40 {
+            let [t, y, x] = still.position(stream, grid, 3, place);
+            assert_eq!(moved.position(stream, grid, 3, place), [t - 9.0, y - 9.0, x - 9.0]);
+        }
+    }
+}
+
 /// (stream, block, place)
 type Key = (usize, i32, usize);
 

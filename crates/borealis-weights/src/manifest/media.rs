@@ -18,6 +18,8 @@ pub struct Media {
     pub window: u32,
     /// Factor on the time axis of rotary positions; 1 unless given.
     pub time_scale: f32,
+    /// Added to all three coordinates of media rows: keeps their distance from a prompt that has grown longer.
+    pub position_offset: f32,
     /// The rows of a block are conditioned on the scene plan directly (`scene_rows`).
     pub scene_condition: bool,
     /// Indices of the modalities of a block, in the order of their rows.
@@ -75,6 +77,7 @@ impl Media {
             "groups",
             "grids",
             "time_scale",
+            "position_offset",
             "canvas_cells",
             "scene_condition",
         ])?;
@@ -93,6 +96,7 @@ impl Media {
         };
         let window = node.get("window")?.u32(1, 1 << 16)?;
         let time_scale = node.opt("time_scale")?.map_or(Ok(1.0), |n| n.number(-1e6, 1e6))? as f32;
+        let position_offset = node.opt("position_offset")?.map_or(Ok(0.0), |n| n.number(-1e6, 1e6))? as f32;
         let scene_condition = node.opt("scene_condition")?.map_or(Ok(false), |n| n.boolean())?;
         let grids = read_grids(&node.get("grids")?)?;
         let canvas_cells = match node.opt("canvas_cells")? {
@@ -105,6 +109,7 @@ impl Media {
             latent_fps,
             window,
             time_scale,
+            position_offset,
             scene_condition,
             block,
             groups,
