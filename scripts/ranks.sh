@@ -43,6 +43,54 @@ run() {
     echo "$code"
 }
 
+# A server with two ranks as processes makes a clip; then a rank is killed in the middle of another: the worker says which rank and step and ends, both ranks come back, and the
+# job is made again.
+serve_over_ranks() {
+    local log=$scratch/serve.log url="" server id state="" old victim
+    "$bin" serve --no-auth --address 127.0.0.1:0 --data "$scratch/data" --threads 1 --ranks 2 --launcher "${mpi[*]}" >"$log" 2>&1 </dev/null &
+    server=$!
+    for _ in $(seq 600); do
+        url=$(sed -n 's/^Borealis listens on //p' "$log")
+        [[ -n $url ]] && curl -sf "$url/readyz" >/dev/null && break
+        sleep 0.1
+    done
+    rank_one() { pgrep -f "^$bin worker --data $scratch/data" | while read -r p; do
+        tr '\0' '\n' <"/proc/$p/environ" 2>/dev/null | grep -qx OMPI_COMM_WORLD_RANK=1 && echo "$p"
+    done || true; }
+    ask() { curl -sf "$url/v1/videos/generations" --json "{\"prompt\": \"a red ball bounces on grass\", \"duration\": $1}" | sed -E 's/.*"request_id": ?"([^"]+)".*/\1/'; }
+    # until STATUS ID: 120 s at most.
+    await() {
+        for _ in $(seq 1200); do
+            state=$(curl -sf "$url/v1/videos/$2" || true)
+            grep -q "\"status\": *\"$1\"" <<<"$state" && return
+            sleep 0.1
+        done
+        cat "$log"
+        fail "the job is not $1: $state"
+    }
+    id=$(ask 1)
+    await done "$id"
+    old=$(rank_one)
+    id=$(ask 15)
+    for _ in $(seq 600); do
+        grep -q '"progress": *[1-9]' <<<"$(curl -sf "$url/v1/videos/$id" || true)" && break
+        sleep 0.1
+    done
+    kill -KILL "$old"
+    await done "$id"
+    victim=$(rank_one)
+    [[ -n $victim && $victim != "$old" ]] || { cat "$log"; fail "the killed rank did not come back"; }
+    grep -q "rank 1 has died: its process is gone (step [1-9]" "$log" || { cat "$log"; fail "the log does not say which rank and step"; }
+    kill -TERM "$server"
+    wait "$server" || { cat "$log"; fail "the server did not end well"; }
+    for _ in $(seq 100); do
+        kill -0 "$victim" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -0 "$victim" 2>/dev/null && fail "a rank outlived its server"
+    grep -m1 -o "rank 1 has died.*" "$log"
+}
+
 say "ids of 2 and 4 processes"
 "$bin" "${make[@]}" --seconds 1 -o "$scratch/one.mp4" --save-ids "$scratch/one.json"
 for n in 2 4; do
@@ -57,6 +105,34 @@ expect ok "$(run "${mpi[@]}" -n 2 "$bin" bench --seconds 1 --runs 2 --threads 1 
 grep "^ranks" "$scratch/said"
 expect ok "$(run "${mpi[@]}" -n 2 "$bin" "${make[@]}" --seconds 1 -o "$scratch/b.mp4" --save-ids "$scratch/b.json" --expert-load "$scratch/load.json")"
 cmp "$scratch/one.json" "$scratch/b.json" || fail "another placement gives other ids"
+
+say "a rank that is stopped for a second, twice, and goes on"
+rm -f "$scratch/said"
+"${mpi[@]}" --bind-to core --oversubscribe -n 2 "$bin" "${make[@]}" --seconds 4 --json -o "$scratch/p.mp4" --save-ids "$scratch/p.json" >"$scratch/said" 2>&1 </dev/null &
+launcher=$!
+for _ in 1 2; do
+    victim=""
+    for _ in $(seq 300); do
+        victim=$(pgrep -P "$launcher" -n || true)
+        [[ -n $victim ]] && grep -q '"generate"' "$scratch/said" && break
+        sleep 0.1
+    done
+    kill -STOP "$victim"
+    sleep 1
+    kill -CONT "$victim"
+    sleep 0.3
+done
+code=0
+wait "$launcher" || code=$?
+expect ok "$code"
+"$bin" "${make[@]}" --seconds 4 -o "$scratch/q.mp4" --save-ids "$scratch/q.json"
+cmp "$scratch/p.json" "$scratch/q.json" || fail "a pause changed the ids"
+
+say "evaluate over two processes"
+expect ok "$(run "${mpi[@]}" -n 2 "$bin" evaluate --prompts recipes/heldout.txt --limit 1 --modes text --threads 1 --json)"
+
+say "a server whose model is spread over processes, and loses one"
+serve_over_ranks
 
 say "ranks that do not agree"
 cp "$bin" "$scratch/other"

@@ -66,6 +66,53 @@ impl DeviceSpec {
     }
 }
 
+impl Device {
+    /// Whether weights and caches lie in another memory than the program's own.
+    pub fn has_own_memory(&self) -> bool {
+        matches!(self, Self::Cuda(_))
+    }
+
+    /// Bytes of its memory that are free now; `None` where the system does not say.
+    pub fn free_memory(&self) -> Option<u64> {
+        match self {
+            Self::Cuda(cuda) => Some(cuda.memory().ok()?.0 as u64),
+            Self::Cpu | Self::Metal(_) | Self::Reference(_) => host_memory(),
+        }
+    }
+
+    /// As [`crate::Backend::name`].
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda(_) => "cuda",
+            Self::Metal(_) => "metal",
+            Self::Reference(reference) => crate::Backend::name(reference),
+        }
+    }
+}
+
+impl DeviceSpec {
+    /// The devices of `ranks` ranks on one machine, when this one is named for all of them: a GPU's ranks have a GPU each, numbered on from it. [`DeviceSpec::Auto`]
+    /// takes GPUs when there are as many, and the CPU otherwise.
+    pub fn for_ranks(&self, ranks: usize) -> Vec<Self> {
+        match self {
+            Self::Cuda(first) => (0..ranks).map(|i| Self::Cuda(first + i)).collect(),
+            Self::Auto if ranks > 1 => {
+                let all = Self::best().map(|best| best.for_ranks(ranks));
+                all.filter(|all| all.iter().all(|one| one.open().is_ok())).unwrap_or_else(|| vec![Self::Cpu; ranks])
+            }
+            other => vec![other.clone(); ranks],
+        }
+    }
+}
+
+/// Bytes of this machine's memory that a program can have without swapping, on Linux.
+fn host_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 impl std::str::FromStr for DeviceSpec {
     type Err = KernelError;
     fn from_str(s: &str) -> Result<Self> {
@@ -110,6 +157,16 @@ mod tests {
         for bad in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "metal:0", "reference:cuda"] {
             assert!(matches!(bad.parse::<DeviceSpec>(), Err(KernelError::Device(name)) if name == bad));
         }
+    }
+
+    #[test]
+    fn ranks_have_a_gpu_each() {
+        let two = |spec: DeviceSpec| spec.for_ranks(2);
+        assert_eq!(two(DeviceSpec::Cuda(3)), [DeviceSpec::Cuda(3), DeviceSpec::Cuda(4)]);
+        assert_eq!(two(DeviceSpec::Cpu), [DeviceSpec::Cpu, DeviceSpec::Cpu]);
+        assert_eq!(DeviceSpec::Auto.for_ranks(1), [DeviceSpec::Auto]);
+        // More GPUs than any machine has.
+        assert_eq!(DeviceSpec::Auto.for_ranks(4711), vec![DeviceSpec::Cpu; 4711]);
     }
 
     #[test]

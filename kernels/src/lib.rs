@@ -9,6 +9,7 @@
 //!
 //! Results of `Cpu`, `Cuda` and `Metal` do not depend on the number of rows or threads: every output element is reduced in a fixed order.
 
+mod affinity;
 mod backend;
 mod check;
 mod cpu;
@@ -24,6 +25,7 @@ pub mod mpi;
 mod quant;
 mod reference;
 
+pub use affinity::run_on_any_core;
 pub use backend::{
     Activation, Backend, Canvas, Columns, Patches, RopeSpec, Rotation, RouterSpec, Scoring, Span, Target,
 };

@@ -107,9 +107,9 @@ pub struct MachineArgs {
     /// Folder of a model (see weights.md), or OWNER/NAME of one that was pulled; without it the model inside this program
     #[arg(long, value_name = "MODEL", env = "BOREALIS_MODEL", hide_env_values = true, help_heading = MACHINE)]
     pub model: Option<PathBuf>,
-    /// Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:N, metal, or reference (slow, the specification)
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device, help_heading = MACHINE)]
-    pub device: DeviceSpec,
+    /// Where to compute: auto (a GPU when there is one), cpu, cuda, cuda:N, metal, or reference (slow, the specification); with --ranks a list, one for each, or the first of as many GPUs
+    #[arg(long = "device", value_name = "DEVICE", default_value = "auto", value_parser = device, value_delimiter = ',', help_heading = MACHINE)]
+    pub devices: Vec<DeviceSpec>,
     /// How weights are kept: f32, bf16, int8 or int4 [default: as in the model's files]
     #[arg(long, value_name = "TYPE", value_parser = dtype, help_heading = MACHINE)]
     pub dtype: Option<QuantFormat>,
@@ -119,15 +119,23 @@ pub struct MachineArgs {
     /// Threads that compute [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = MACHINE)]
     pub threads: Option<u16>,
-    /// Refuse work that would take more memory than this, such as 900M or 4G [default: what is free]
+    /// Memory of the device for everything, such as 900M or 24GiB; experts that do not fit stay in the model's files and are copied when they are chosen
+    #[arg(long, value_name = "SIZE", value_parser = budget, default_value = "auto", help_heading = MACHINE)]
+    pub memory: MemoryBudget,
+    /// Refuse requests that would take more memory beside the weights than this [default: a quarter of --memory, or what is free]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = MACHINE)]
     pub memory_limit: Option<u64>,
 }
 
 impl MachineArgs {
+    /// The device, or that of rank 0.
+    pub fn device(&self) -> &DeviceSpec {
+        self.devices.first().unwrap_or(&DeviceSpec::Auto)
+    }
+
     /// Says in one line when the CPU computes in the place of a GPU.
     pub fn tell_fallback(&self) {
-        if let Some(why) = self.device.fallback() {
+        if let Some(why) = self.device().fallback() {
             eprintln!("note: {why}");
         }
     }
@@ -135,10 +143,11 @@ impl MachineArgs {
     /// The engine's configuration.
     pub fn engine(&self) -> EngineConfig {
         EngineConfig {
-            device: self.device.clone(),
+            device: self.device().clone(),
             dtype: self.dtype,
             kv_dtype: self.kv_dtype.0,
             threads: self.threads.map(usize::from),
+            memory: self.memory.0,
             memory_limit: self.memory_limit,
             measurements: cache_folder(),
         }
@@ -169,6 +178,27 @@ pub struct KvChoice(pub Option<KvFormat>);
 pub fn kv_dtype(text: &str) -> Result<KvChoice, String> {
     let named = |text: &str| text.parse().map_err(|_| "use auto, f32, bf16 or int8".to_string());
     Ok(KvChoice(if text == "auto" { None } else { Some(named(text)?) }))
+}
+
+/// Value of `--memory`: bytes, or what is free.
+#[derive(Clone, Copy)]
+pub struct MemoryBudget(pub Option<u64>);
+
+impl std::fmt::Display for MemoryBudget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(bytes) => write!(f, "{bytes}"),
+            None => f.write_str("auto"),
+        }
+    }
+}
+
+fn budget(text: &str) -> Result<MemoryBudget, String> {
+    if text == "auto" {
+        return Ok(MemoryBudget(None));
+    }
+    let bytes = size(text).map_err(|_| "use auto, or a number with K, M or G, such as 900M or 24GiB")?;
+    Ok(MemoryBudget(Some(bytes)))
 }
 
 /// Bytes from `1500`, `900M`, `1.5G` (powers of 1024).

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use borealis_engine::{Stage, Usage};
+use borealis_engine::{CopyTotals, Stage, Usage};
 use serde::Serialize;
 
 use crate::error::{CliError, Result};
@@ -30,7 +30,15 @@ pub enum Line<'a> {
     /// A file is there, whole.
     File { variant: usize, path: &'a Path },
     /// The last line when all went well.
-    Done { seconds: f64, first_frame_seconds: f64, encode_seconds: f64, finish_seconds: f64, usage: UsageLine },
+    Done {
+        seconds: f64,
+        first_frame_seconds: f64,
+        encode_seconds: f64,
+        finish_seconds: f64,
+        /// Most memory that this process ever had; `None` where the system does not say.
+        peak_memory_bytes: Option<u64>,
+        usage: UsageLine,
+    },
     /// The last line when it did not.
     Error { message: String, exit_code: u8 },
 }
@@ -52,6 +60,27 @@ pub struct UsageLine {
     prefill_seconds: f64,
     generate_seconds: f64,
     decode_seconds: f64,
+    /// Only when experts are copied to the device on demand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<ExpertLine>,
+}
+
+/// Experts that a layer of a step asked for.
+#[derive(Serialize)]
+pub struct ExpertLine {
+    hits: u64,
+    misses: u64,
+    hit_rate: f64,
+    copied_bytes: u64,
+    copy_seconds: f64,
+}
+
+impl ExpertLine {
+    fn of(copies: &CopyTotals) -> Option<Self> {
+        let CopyTotals { hits, misses, bytes, took } = *copies;
+        let hit_rate = copies.hit_rate()?;
+        Some(Self { hits, misses, hit_rate, copied_bytes: bytes, copy_seconds: took.as_secs_f64() })
+    }
 }
 
 impl From<&Usage> for UsageLine {
@@ -71,8 +100,16 @@ impl From<&Usage> for UsageLine {
             prefill_seconds: usage.prefill_seconds,
             generate_seconds: usage.generate_seconds,
             decode_seconds: usage.decode_seconds,
+            experts: ExpertLine::of(&usage.copies),
         }
     }
+}
+
+/// Most bytes of memory that this process ever had, on Linux.
+pub fn peak_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Units per second; `None` where there was no time to speak of.

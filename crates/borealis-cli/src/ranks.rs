@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use borealis_engine::{Engine, EngineConfig};
-use borealis_model::LoadOptions;
+use borealis_engine::{Budget, Engine, EngineConfig, Share};
+use borealis_kernels::DeviceSpec;
 use borealis_model::ranks::{self as model, Identity, MpiWorld, Placement, Traffic, TrafficTotals};
 use borealis_weights::Checkpoint;
 use serde::{Deserialize, Serialize};
@@ -25,10 +25,10 @@ const NEWS: Duration = Duration::from_millis(500);
 pub struct RankArgs {
     /// Spread the experts over so many threads that each hold a part; under mpirun, over its processes [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MACHINE)]
-    ranks: Option<u16>,
+    pub ranks: Option<u16>,
     /// Share the experts out by how often they were chosen: a file of `borealis bench --save-expert-load` [default: in turn]
     #[arg(long, value_name = "FILE", help_heading = MACHINE)]
-    expert_load: Option<PathBuf>,
+    pub expert_load: Option<PathBuf>,
 }
 
 /// What `--expert-load` reads.
@@ -44,12 +44,14 @@ pub struct Ranks {
     world: Option<Arc<MpiWorld>>,
     count: usize,
     load: Option<ExpertLoad>,
+    /// Of the ranks of this process.
+    devices: Vec<DeviceSpec>,
     traffic: Arc<Traffic>,
 }
 
 impl Ranks {
     /// Joins the other processes of `mpirun`, if there are any.
-    pub fn join(args: &RankArgs) -> Result<Self> {
+    pub fn join(args: &RankArgs, machine: &MachineArgs) -> Result<Self> {
         let world = MpiWorld::join().map_err(CliError::failed)?.map(Arc::new);
         let asked = args.ranks.map(usize::from);
         let count = match (&world, asked) {
@@ -62,7 +64,8 @@ impl Ranks {
             (None, n) => n.unwrap_or(1),
         };
         let load = args.expert_load.as_deref().map(read_load).transpose()?;
-        Ok(Self { world, count, load, traffic: Arc::default() })
+        let devices = devices(&machine.devices, world.as_deref(), count)?;
+        Ok(Self { world, count, load, devices, traffic: Arc::default() })
     }
 
     /// Whether this process only computes experts for rank 0.
@@ -95,14 +98,12 @@ impl Ranks {
 
     fn session(&self, world: &MpiWorld, machine: &MachineArgs) -> Result<()> {
         let checkpoint = crate::model::open(machine.model.as_deref())?;
-        let config = machine.engine();
-        let format = borealis_engine::weight_format(&checkpoint, &config)?;
-        let placement = Arc::new(self.placement(&checkpoint)?);
-        let identity = Identity::new(&checkpoint, format, &placement).map_err(CliError::failed)?;
+        let config = EngineConfig { device: self.devices[0].clone(), ..machine.engine() };
+        let (budget, placement) = (self.budget(&checkpoint, &config)?, Arc::new(self.placement(&checkpoint)?));
+        let identity = self.identity(&checkpoint, &budget, &placement)?;
         world.agree(&identity).map_err(CliError::failed)?;
-        let options = LoadOptions { threads: self.threads(&checkpoint, &config)?, ..LoadOptions::new(format) };
         let mut member = world.member();
-        let shard = model::load_shard(&checkpoint, &config.device, &options, &placement, world.rank());
+        let shard = model::load_shard(&checkpoint, &config.device, &budget.options, &placement, world.rank());
         match shard {
             Ok(mut shard) => model::serve(shard.as_mut(), &mut member).map_err(CliError::failed),
             Err(error) => {
@@ -115,47 +116,61 @@ impl Ranks {
 
     /// The engine, with the model spread over all ranks. The engine before must be gone: they take turns.
     pub fn engine(&mut self, checkpoint: Checkpoint, config: EngineConfig) -> Result<Engine> {
+        let engine = self.spread(checkpoint, config)?;
+        if let Some((there, all)) = engine.info().experts {
+            eprintln!(
+                "note: {there} of {all} experts of each layer fit into memory; the others are copied from the model's files when they are chosen"
+            );
+        }
+        Ok(engine)
+    }
+
+    fn spread(&mut self, checkpoint: Checkpoint, config: EngineConfig) -> Result<Engine> {
+        let config = EngineConfig { device: self.devices[0].clone(), ..config };
         if self.count == 1 && self.world.is_none() {
             return Ok(Engine::new(checkpoint, config)?);
         }
         self.traffic = Arc::default();
-        let (placement, format) =
-            (Arc::new(self.placement(&checkpoint)?), borealis_engine::weight_format(&checkpoint, &config)?);
-        let options = LoadOptions { threads: self.threads(&checkpoint, &config)?, ..LoadOptions::new(format) };
+        let (budget, placement) = (self.budget(&checkpoint, &config)?, Arc::new(self.placement(&checkpoint)?));
         let loaded = match &self.world {
             Some(world) => {
                 world.end_session().map_err(CliError::failed)?;
-                let identity = Identity::new(&checkpoint, format, &placement).map_err(CliError::failed)?;
+                let identity = self.identity(&checkpoint, &budget, &placement)?;
                 world.agree(&identity).map_err(CliError::failed)?;
                 let exchange = (Box::new(world.home()) as Box<dyn model::Exchange>, self.traffic.clone());
-                model::load_home(&checkpoint, &config.device, &options, &placement, exchange)
+                model::load_home(&checkpoint, &config.device, &budget.options, &placement, exchange)
             }
             None => {
                 let traffic = self.traffic.clone();
-                model::load_threads(&checkpoint, &config.device, &options, &placement, traffic)
+                model::load_threads(&checkpoint, &self.devices, &budget.options, &placement, traffic)
             }
         };
         let tokenizers = borealis_engine::open_tokenizers(&checkpoint, &config)?;
-        let (name, manifest) = (checkpoint.name().to_string(), checkpoint.manifest().clone());
         let mut loaded = loaded.map_err(CliError::failed)?;
         borealis_engine::keep_kv(loaded.as_mut(), &config)?;
-        Ok(Engine::with_model(name, manifest, tokenizers, loaded, config.memory_limit)?)
+        Ok(Engine::with_budget(&checkpoint, tokenizers, loaded, &budget)?)
     }
 
-    /// Threads of one process: the cores are shared with the processes beside it.
-    fn threads(&self, checkpoint: &Checkpoint, config: &EngineConfig) -> Result<usize> {
-        let threads = borealis_engine::step_threads(checkpoint, config)?;
-        let neighbours = self.world.as_ref().map_or(1, |world| world.neighbours());
-        Ok(if config.threads.is_some() { threads } else { (threads / neighbours).max(1) })
+    fn identity(&self, checkpoint: &Checkpoint, budget: &Budget, placement: &Placement) -> Result<Identity> {
+        let kind = self.devices[0].open().map_err(CliError::failed)?.name();
+        Identity::new(checkpoint, budget.options.format, kind, placement).map_err(CliError::failed)
+    }
+
+    /// What of the memory this process takes for its part of the model, and its threads: the cores are shared with the processes beside it.
+    fn budget(&self, checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Budget> {
+        let (here, neighbours, home) = match &self.world {
+            Some(world) => (1, world.neighbours(), world.rank() == 0),
+            None => (self.count, 1, true),
+        };
+        let mut budget = Budget::new(checkpoint, config, Share { ranks: self.count, here, neighbours, home })?;
+        if config.threads.is_none() {
+            budget.options.threads = (budget.options.threads / neighbours).max(1);
+        }
+        Ok(budget)
     }
 
     fn placement(&self, checkpoint: &Checkpoint) -> Result<Placement> {
-        let config = borealis_model::check(checkpoint).map_err(CliError::failed)?;
-        let placement = match &self.load {
-            Some(load) => Placement::balanced(&config, self.count, &load.load),
-            None => Placement::round_robin(&config, self.count),
-        };
-        placement.map_err(|error| CliError::usage(error.to_string()))
+        place(checkpoint, self.count, self.load.as_ref())
     }
 
     /// What the exchange has cost; `None` on one rank.
@@ -183,6 +198,46 @@ impl Ranks {
             }
         }
     }
+}
+
+/// The devices of the ranks of this process: as listed, or counted on from the one that was named. Never empty.
+fn devices(named: &[DeviceSpec], world: Option<&MpiWorld>, count: usize) -> Result<Vec<DeviceSpec>> {
+    // Ranks of this machine, and those of them in this process.
+    let (ranks, own) = match world {
+        Some(world) => (world.neighbours(), world.local_rank()..world.local_rank() + 1),
+        None => (count, 0..count),
+    };
+    let all = match named {
+        [] => DeviceSpec::Auto.for_ranks(ranks),
+        [one] => one.for_ranks(ranks),
+        list if list.len() == ranks => list.to_vec(),
+        list => {
+            let given = list.len();
+            return Err(CliError::usage(format!(
+                "--device names {given} devices for {ranks} ranks: name one, or one for each"
+            )));
+        }
+    };
+    let none =
+        || CliError::usage("mpirun numbers this rank beyond those of its machine: use mpirun of Open MPI 4.1 or 5");
+    Ok(all.get(own).ok_or_else(none)?.to_vec())
+}
+
+impl RankArgs {
+    /// Refuses ranks that do not fit the model, before anything is started.
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let load = self.expert_load.as_deref().map(read_load).transpose()?;
+        place(checkpoint, self.ranks.map_or(1, usize::from), load.as_ref()).map(drop)
+    }
+}
+
+fn place(checkpoint: &Checkpoint, ranks: usize, load: Option<&ExpertLoad>) -> Result<Placement> {
+    let config = borealis_model::check(checkpoint).map_err(CliError::failed)?;
+    let placement = match load {
+        Some(load) => Placement::balanced(&config, ranks, &load.load),
+        None => Placement::round_robin(&config, ranks),
+    };
+    placement.map_err(|error| CliError::usage(error.to_string()))
 }
 
 fn read_load(path: &Path) -> Result<ExpertLoad> {

@@ -138,6 +138,7 @@ impl Teller {
             first_frame_seconds: rendered.first_frame_seconds,
             encode_seconds: rendered.encode_seconds,
             finish_seconds: rendered.finish_seconds,
+            peak_memory_bytes: events::peak_memory(),
             usage: (&rendered.usage).into(),
         })
     }
@@ -172,6 +173,19 @@ impl Teller {
                 rendered.finish_seconds
             );
             eprintln!("a step: {}", Share::of(usage, limits));
+            if let Some(bytes) = events::peak_memory() {
+                eprintln!("memory: {} MiB at most", bytes.div_ceil(1 << 20));
+            }
+            if let Some(rate) = usage.copies.hit_rate() {
+                let copies = &usage.copies;
+                eprintln!(
+                    "experts: {:.1} % of {} were there; {:.2} GB copied in {:.2} s",
+                    100.0 * rate,
+                    copies.hits + copies.misses,
+                    copies.bytes as f64 / 1e9,
+                    copies.took.as_secs_f64()
+                );
+            }
             if usage.window > 1 {
                 let (length, steps, window) = (usage.accepted_length, usage.steps, usage.window);
                 eprintln!(

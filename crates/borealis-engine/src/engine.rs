@@ -1,16 +1,17 @@
 //! The engine: a handle for callers, and the worker thread that owns the model.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use borealis_kernels::{DeviceSpec, KvFormat, QuantFormat};
-use borealis_model::{Forward, Logits};
+use borealis_model::{CopyTotals, Forward, Logits};
 use borealis_tokenizers::Tokenizers;
 use borealis_weights::{Checkpoint, Manifest};
 use crossbeam_channel::{Receiver, Sender, never, select, unbounded};
 
+use crate::budget::{Budget, Share};
 use crate::costs;
 use crate::decode::{self, Line, ToDecoder};
 use crate::error::{EngineError, Result};
@@ -34,7 +35,9 @@ pub struct EngineConfig {
     pub kv_dtype: Option<KvFormat>,
     /// Threads that compute; `None`: one for each core.
     pub threads: Option<usize>,
-    /// Most bytes that a request may take beside the weights; `None`: what is free.
+    /// Most bytes of the device that weights, caches and buffers may take together; `None`: what is free. Experts that do not fit are copied there on demand.
+    pub memory: Option<u64>,
+    /// Most bytes that a request may take beside the weights; `None`: a quarter of [`EngineConfig::memory`], or what the weights leave.
     pub memory_limit: Option<u64>,
     /// Folder where measured costs of steps are kept, for [`crate::Window::Auto`]; `None`: each engine that needs them measures.
     pub measurements: Option<PathBuf>,
@@ -47,6 +50,7 @@ impl Default for EngineConfig {
             dtype: None,
             kv_dtype: None,
             threads: None,
+            memory: None,
             memory_limit: None,
             measurements: None,
         }
@@ -66,6 +70,8 @@ pub struct EngineInfo {
     pub sample_rate: u32,
     /// Frames per second of generated clips; 0 = none.
     pub fps: u32,
+    /// When not all experts fit the memory: how many of each layer do, and how many there are.
+    pub experts: Option<(u64, u64)>,
 }
 
 /// A handle of a running engine; clones share it. The threads end when all handles are gone and all requests are done.
@@ -88,6 +94,8 @@ pub(crate) struct Core {
     commands: Sender<Command>,
     wakers: (Waker, Waker),
     next: AtomicU64,
+    /// As [`Engine::expert_copies`].
+    copies: Arc<Mutex<Option<CopyTotals>>>,
 }
 
 impl Core {
@@ -112,11 +120,13 @@ impl Engine {
     /// Loads a checkpoint and starts the threads.
     pub fn new(checkpoint: Checkpoint, config: EngineConfig) -> Result<Self> {
         let tokenizers = submit::open_tokenizers(&checkpoint, &config)?;
-        let model = submit::load_model(&checkpoint, &config)?;
-        let threads = submit::step_threads(&checkpoint, &config)?;
+        let budget = Budget::new(&checkpoint, &config, Share::ALL)?;
+        let mut model = borealis_model::load_with(&checkpoint, &config.device, &budget.options)?;
+        submit::keep_kv(model.as_mut(), &config)?;
+        let threads = budget.options.threads;
         let costs = config.measurements.as_ref().map(|folder| folder.join(costs::file_name(model.as_ref(), threads)));
         let (name, manifest) = (checkpoint.name().to_string(), checkpoint.manifest().clone());
-        Self::start(name, manifest, tokenizers, model, config.memory_limit, costs)
+        Self::start(name, manifest, tokenizers, model, (budget.requests, budget.experts), costs)
     }
 
     /// An engine around a model that is there already (another [`Forward`], a test).
@@ -127,7 +137,18 @@ impl Engine {
         model: Box<dyn Forward>,
         memory_limit: Option<u64>,
     ) -> Result<Self> {
-        Self::start(name, manifest, tokenizers, model, memory_limit, None)
+        Self::start(name, manifest, tokenizers, model, (memory_limit, None), None)
+    }
+
+    /// [`Engine::with_model`] with a model that was loaded as a budget says.
+    pub fn with_budget(
+        checkpoint: &Checkpoint,
+        tokenizers: Tokenizers,
+        model: Box<dyn Forward>,
+        budget: &Budget,
+    ) -> Result<Self> {
+        let (name, manifest) = (checkpoint.name().to_string(), checkpoint.manifest().clone());
+        Self::start(name, manifest, tokenizers, model, (budget.requests, budget.experts), None)
     }
 
     fn start(
@@ -135,7 +156,7 @@ impl Engine {
         manifest: Manifest,
         tokenizers: Tokenizers,
         model: Box<dyn Forward>,
-        memory_limit: Option<u64>,
+        (memory_limit, experts): (Option<u64>, Option<(u64, u64)>),
         costs: Option<PathBuf>,
     ) -> Result<Self> {
         let info = EngineInfo {
@@ -144,6 +165,7 @@ impl Engine {
             dtype: model.format(),
             sample_rate: tokenizers.sample_rate(),
             fps: manifest.media.as_ref().map_or(0, |m| m.fps),
+            experts,
         };
         let memory = Memory::new(model.as_ref(), memory_limit);
         let reach = model.config().rope.reach;
@@ -156,7 +178,9 @@ impl Engine {
         })?;
         let windows = model.rows_are_independent();
         let scheduler = Scheduler::new(name, memory.limit(), costs);
-        spawn("borealis-worker", move || Worker { model, scheduler, messages }.run(orders, woken))?;
+        let copies = Arc::new(Mutex::new(model.copies()));
+        let told = copies.clone();
+        spawn("borealis-worker", move || Worker { model, scheduler, messages, told }.run(orders, woken))?;
         let layout = Layout::new(&manifest).map(Arc::new);
         let core = Core {
             manifest,
@@ -169,6 +193,7 @@ impl Engine {
             commands,
             wakers: (worker, decoder),
             next: AtomicU64::new(0),
+            copies,
         };
         Ok(Self { core: Arc::new(core) })
     }
@@ -191,6 +216,11 @@ impl Engine {
     /// What runs.
     pub fn info(&self) -> &EngineInfo {
         &self.core.info
+    }
+
+    /// What copying experts to the device has cost since the engine was made; `None` when all experts lie there.
+    pub fn expert_copies(&self) -> Option<CopyTotals> {
+        *self.core.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the checkpoint says about itself.
@@ -220,6 +250,7 @@ struct Worker {
     model: Box<dyn Forward>,
     scheduler: Scheduler,
     messages: Sender<ToDecoder>,
+    told: Arc<Mutex<Option<CopyTotals>>>,
 }
 
 impl Worker {
@@ -235,6 +266,7 @@ impl Worker {
             let busy = self.scheduler.next(&mut step);
             if busy {
                 self.scheduler.run(&step, self.model.as_mut(), &mut logits, &mut out);
+                *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.model.copies();
             }
             for message in out.drain(..) {
                 // The decoder outlives the worker; without it nobody could see what is generated.

@@ -54,6 +54,25 @@ pub enum EngineError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A model that is larger than the memory, even with nearly all experts left in its files.
+    #[error(
+        "the model \"{model}\" takes {} of memory, and at least {} ({detail}); {} are there: {remedy}",
+        mebibytes(*.all), mebibytes(*.least), mebibytes(*.memory)
+    )]
+    ModelMemory {
+        /// Name of the checkpoint.
+        model: String,
+        /// Bytes that it takes with everything loaded.
+        all: u64,
+        /// Bytes that it takes with one expert of each layer loaded.
+        least: u64,
+        /// Bytes that there are.
+        memory: u64,
+        /// Where the least go.
+        detail: String,
+        /// What to do.
+        remedy: String,
+    },
     /// Cancelled by the user.
     #[error("cancelled")]
     Cancelled,
@@ -112,7 +131,7 @@ impl EngineError {
         match self {
             Self::Invalid { .. } => ErrorKind::InvalidArgument,
             Self::Unsupported { .. } => ErrorKind::Unsupported,
-            Self::Memory { .. } => ErrorKind::ResourceExhausted,
+            Self::Memory { .. } | Self::ModelMemory { .. } => ErrorKind::ResourceExhausted,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Input { source, .. } if is_missing(source) => ErrorKind::NotFound,
             Self::Input { .. } => ErrorKind::InvalidArgument,
@@ -126,6 +145,11 @@ impl EngineError {
             },
             _ => ErrorKind::Internal,
         }
+    }
+
+    /// Whether the model is lost with it: a rank is gone or hangs, and only a new process brings all ranks back.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Model(source) if matches!(**source, ModelError::Rank { .. } | ModelError::Ranks(_)))
     }
 
     /// A wrong field.

@@ -1,6 +1,7 @@
 //! What comes back while a request runs.
 
 use borealis_media::Frame;
+use borealis_model::CopyTotals;
 
 /// The part of the work that a progress report is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Usage {
     pub bytes_per_step: u64,
     /// Operations per step, on average; a multiply-add counts as two.
     pub operations_per_step: u64,
+    /// What the steps while generating have spent on experts that are copied to the device on demand; all 0 when none are.
+    pub copies: CopyTotals,
     /// Seconds waiting.
     pub queued_seconds: f64,
     /// Seconds encoding inputs.

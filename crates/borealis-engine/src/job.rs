@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_model::{Forward, ModelError, SlotRange, StepCost};
+use borealis_model::{Forward, ModelError, SlotRange};
 
 use crate::decode::{Finished, ToDecoder};
 use crate::draft::{self, Scores};
 use crate::event::{Event, Stage, Usage};
 use crate::layout::Stream;
+use crate::scheduler::Spent;
 use crate::window::{Pace, Window};
 use crate::work::Work;
 
@@ -182,15 +183,16 @@ impl Job {
         }
     }
 
-    /// Counts rows of a step; `step`: how long it took and what it cost, once for each step. Time in which a request waits for its reader is not
+    /// Counts rows of a step; `step`: what it took, once for each step. Time in which a request waits for its reader is not
     /// counted.
-    pub fn book(&mut self, rows: usize, step: Option<(Duration, StepCost)>) {
+    pub fn book(&mut self, rows: usize, step: Option<Spent>) {
         self.usage.positions += rows;
-        if let Some((took, cost)) = step {
+        if let Some(Spent { took, cost, copies }) = step {
             self.usage.steps += 1;
             self.usage.generate_seconds += took.as_secs_f64();
             self.bytes += cost.weight_bytes + cost.kv_bytes;
             self.operations += 2.0 * cost.multiply_adds;
+            self.usage.copies = self.usage.copies.and(&copies);
         }
     }
 

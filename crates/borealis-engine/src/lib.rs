@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod budget;
 mod costs;
 mod decide;
 mod decode;
@@ -52,6 +53,8 @@ mod validate;
 mod window;
 mod work;
 
+pub use borealis_model::CopyTotals;
+pub use budget::{Budget, Share};
 pub use engine::{Engine, EngineConfig, EngineInfo};
 pub use error::{EngineError, ErrorKind, Result};
 pub use event::{Event, Stage, Usage};
@@ -66,6 +69,6 @@ pub use render::{Rendered, render_image, render_live, render_mp4, render_text, v
 pub use request::{Conditioning, Media, OutputKind, OutputSpec, Preset, Request, Resolution, Sampling};
 pub use sampler::{Rule, Sampler};
 pub use stream::{Canceller, EventStream};
-pub use submit::{keep_kv, load_model, open_tokenizers, step_threads, suited_kv, weight_format};
+pub use submit::{keep_kv, open_tokenizers, step_threads, suited_kv, weight_format};
 pub use validate::{MAX_PROMPT, MAX_REFERENCES, MAX_VARIANTS, SECONDS};
 pub use window::{MAX_WINDOW, Window};

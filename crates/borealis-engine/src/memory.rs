@@ -1,5 +1,6 @@
 //! What a request takes of memory, known before it starts.
 
+use borealis_kernels::Device;
 use borealis_model::Forward;
 
 use crate::error::{EngineError, Result, mebibytes};
@@ -47,7 +48,7 @@ impl Memory {
 
     /// Bytes that are allowed now.
     pub fn limit(&self) -> u64 {
-        self.limit.or_else(available).unwrap_or(u64::MAX)
+        self.limit.or_else(|| Device::Cpu.free_memory()).unwrap_or(u64::MAX)
     }
 
     /// Cache and buffers for a request.
@@ -66,14 +67,7 @@ impl Memory {
         let detail = [("cache", cache), ("buffers", buffers), ("frames", frames), ("inputs", inputs)];
         let detail: Vec<_> =
             detail.iter().filter(|d| d.1 > 0).map(|(name, bytes)| format!("{name} {}", mebibytes(*bytes))).collect();
-        let remedy = "ask for fewer variants, fewer seconds or a lower resolution, or raise the limit";
+        let remedy = "ask for fewer variants, fewer seconds or a lower resolution, keep weights or keys and values in fewer bits (--dtype, --kv-dtype), or raise --memory or --memory-limit";
         Err(EngineError::Memory { needed, limit, detail: detail.join(", "), remedy })
     }
-}
-
-/// Memory that the system says is available, on Linux.
-fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use borealis_model::{Batch, Forward, Logits, ModelError, StepCost};
+use borealis_model::{Batch, CopyTotals, Forward, Logits, ModelError, StepCost};
 
 use crate::costs::StepCosts;
 use crate::decide::{Decider, Decision};
@@ -23,6 +23,17 @@ pub(crate) const MAX_ROWS: usize = 256;
 const PIECE: usize = 64;
 /// Bytes that the KV cache takes at least, where the limit allows: several requests fit without making it anew.
 const CACHE_BYTES: u64 = 16 << 20;
+
+/// What a step took.
+#[derive(Clone, Copy)]
+pub(crate) struct Spent {
+    /// Until everything was decided.
+    pub took: Duration,
+    /// By arithmetic.
+    pub cost: StepCost,
+    /// Experts that were copied to the device.
+    pub copies: CopyTotals,
+}
 
 /// One forward pass: what is copied, computed and decided.
 #[derive(Default)]
@@ -174,10 +185,11 @@ impl Scheduler {
     /// Copies, computes and decides a step. What the decoder can go on with goes to `out`; an error ends the requests of the step.
     pub fn run(&mut self, step: &Step, model: &mut dyn Forward, logits: &mut Logits, out: &mut Vec<ToDecoder>) {
         let begin = Instant::now();
-        let cost = model.costs(&step.batch);
+        let (cost, before) = (model.costs(&step.batch), model.copies().unwrap_or_default());
         let result =
             forward(step, model, logits).and_then(|()| self.decider.decide(step, &mut self.jobs, model, logits));
-        self.advance(step, (begin.elapsed(), cost), out);
+        let copies = model.copies().unwrap_or_default().since(&before);
+        self.advance(step, Spent { took: begin.elapsed(), cost, copies }, out);
         match result {
             Ok(broken) => {
                 let dtype = model.format().name();
@@ -203,7 +215,7 @@ impl Scheduler {
     }
 
     /// Books what a step has computed, and hands complete latent frames on.
-    fn advance(&mut self, step: &Step, spent: (Duration, StepCost), out: &mut Vec<ToDecoder>) {
+    fn advance(&mut self, step: &Step, spent: Spent, out: &mut Vec<ToDecoder>) {
         let mut last = None;
         for part in &step.parts {
             let job = &mut self.jobs[part.job];

@@ -40,14 +40,6 @@ pub fn open_tokenizers(checkpoint: &Checkpoint, config: &EngineConfig) -> Result
     })
 }
 
-/// The model of a checkpoint, on the device that was asked for; without a dtype as the checkpoint keeps its matrices.
-pub fn load_model(checkpoint: &Checkpoint, config: &EngineConfig) -> Result<Box<dyn Forward>> {
-    let format = weight_format(checkpoint, config)?;
-    let mut model = borealis_model::load(checkpoint, &config.device, format, config.threads.unwrap_or(0))?;
-    keep_kv(model.as_mut(), config)?;
-    Ok(model)
-}
-
 /// How keys and values are kept beside weights of this format when nobody says otherwise: exactly beside exact ones, else as bf16 (`docs/adr/0015`).
 pub fn suited_kv(weights: QuantFormat) -> KvFormat {
     match weights {

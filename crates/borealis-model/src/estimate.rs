@@ -51,20 +51,6 @@ impl Sizes {
     pub fn all(&self) -> u64 {
         self.fixed + self.expert * self.layers * self.experts
     }
-
-    /// Bytes with which the model runs at the least: one expert of each layer on the device.
-    pub fn least(&self) -> u64 {
-        match self.experts {
-            0 | 1 => self.all(),
-            _ => self.fixed + self.copying + self.expert * self.layers,
-        }
-    }
-
-    /// Experts of each layer that `bytes` have room for, at least one.
-    pub fn places(&self, bytes: u64) -> usize {
-        let places = bytes.checked_div(self.expert * self.layers).unwrap_or(u64::MAX);
-        usize::try_from(places).unwrap_or(usize::MAX).max(1)
-    }
 }
 
 fn matrix_bytes(c: &ModelConfig, name: &str, shape: &[usize], format: QuantFormat) -> u64 {

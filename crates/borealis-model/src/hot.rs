@@ -35,6 +35,16 @@ impl CopyTotals {
         }
     }
 
+    /// Both together.
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            bytes: self.bytes + other.bytes,
+            took: self.took + other.took,
+        }
+    }
+
     /// The share of asked experts that were on the device; `None` when none was asked for.
     pub fn hit_rate(&self) -> Option<f64> {
         let asked = self.hits + self.misses;

@@ -72,7 +72,7 @@ impl<B: Backend> Model<B> {
         let config = ModelConfig::new(checkpoint.manifest())?;
         let tensors = checkpoint.tensors("")?;
         tensors.check(&tensor_names(&config))?;
-        let (places, copies) = (options.places(&config), Arc::<Copies>::default());
+        let (places, copies) = (options.places(), Arc::<Copies>::default());
         let loader = Loader { backend: &backend, tensors, format, share, places, copies: copies.clone() };
         let c = &config;
         let (h, de, v) = (c.hidden_size, c.embedding_size, c.table_rows());

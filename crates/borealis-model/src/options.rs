@@ -2,9 +2,6 @@
 
 use borealis_kernels::QuantFormat;
 
-use crate::config::ModelConfig;
-use crate::estimate::Sizes;
-
 /// How a checkpoint is loaded on a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadOptions {
@@ -12,9 +9,8 @@ pub struct LoadOptions {
     pub format: QuantFormat,
     /// Threads, for the CPU; 0 = [`crate::default_threads`].
     pub threads: usize,
-    /// Bytes that the routed experts of this rank may take on the device; those that do not fit are copied there from the files when they are chosen.
-    /// `None`: all experts are loaded.
-    pub experts: Option<u64>,
+    /// How many experts of each layer this rank keeps on its device, at least one; the others stay in the files and are copied there when they are chosen. `None`: all.
+    pub experts: Option<usize>,
 }
 
 impl LoadOptions {
@@ -23,11 +19,8 @@ impl LoadOptions {
         Self { format, threads: 0, experts: None }
     }
 
-    /// Experts of each layer that may lie on the device, at least one.
-    pub(crate) fn places(&self, c: &ModelConfig) -> usize {
-        match self.experts {
-            None => usize::MAX,
-            Some(bytes) => Sizes::of(c, self.format).places(bytes),
-        }
+    /// Experts of each layer that may lie on the device.
+    pub(crate) fn places(&self) -> usize {
+        self.experts.map_or(usize::MAX, |n| n.max(1))
     }
 }

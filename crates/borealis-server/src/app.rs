@@ -52,7 +52,7 @@ async fn counters(State(service): State<Service>) -> Response {
         async { Ok::<_, crate::ServerError>((service.store().counts().await?, service.store().workers().await?)) };
     match counted.await {
         Ok((jobs, workers)) => {
-            let text = service.metrics().text(&jobs, workers.len());
+            let text = service.metrics().text(&jobs, &workers);
             ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
         }
         Err(error) => refuse(&error.into(), false),

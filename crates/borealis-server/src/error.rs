@@ -51,6 +51,9 @@ pub enum ServerError {
     /// The model could not be loaded, or a job could not be made.
     #[error(transparent)]
     Engine(#[from] borealis_engine::EngineError),
+    /// A rank of the model is gone or hangs: the message says which, and in which step.
+    #[error("the model is lost: {0}")]
+    Lost(String),
     /// A job's stored description cannot be read.
     #[error("a stored {what} cannot be read: {source}: it was written by another version")]
     Stored {

@@ -45,7 +45,7 @@ pub use config::{
 };
 pub use error::{Result, ServerError};
 pub use media_process::media_main;
-pub use worker::{OpenCheckpoint, WorkerConfig, worker};
+pub use worker::{OpenEngine, WorkerConfig, worker};
 
 /// What is told when the server listens.
 #[derive(Clone)]

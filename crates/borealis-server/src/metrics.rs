@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Upper bounds of the duration buckets, seconds.
 const BUCKETS: [f64; 8] = [0.001, 0.005, 0.02, 0.05, 0.25, 1.0, 10.0, 60.0];
 
@@ -63,8 +65,8 @@ impl Metrics {
         durations.sum += seconds;
     }
 
-    /// Everything as text. `jobs` are the jobs by state, `workers` how many are alive.
-    pub fn text(&self, jobs: &[(String, i64)], workers: usize) -> String {
+    /// Everything as text. `jobs` are the jobs by state, `workers` what those that are alive tell of themselves, as JSON.
+    pub fn text(&self, jobs: &[(String, i64)], workers: &[String]) -> String {
         let mut out = String::from("# TYPE borealis_http_request_duration_seconds histogram\n");
         let name = "borealis_http_request_duration_seconds";
         for ((area, status), d) in self.answers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -80,7 +82,8 @@ impl Metrics {
         for (state, n) in jobs {
             let _ = writeln!(out, "borealis_jobs{{state=\"{state}\"}} {n}");
         }
-        let _ = writeln!(out, "# TYPE borealis_workers gauge\nborealis_workers {workers}");
+        let _ = writeln!(out, "# TYPE borealis_workers gauge\nborealis_workers {}", workers.len());
+        experts(workers, &mut out);
         for (name, kind, value) in [
             ("borealis_connections", "gauge", &self.connections),
             ("borealis_worker_exits_total", "counter", &self.worker_exits),
@@ -94,6 +97,25 @@ impl Metrics {
     }
 }
 
+/// Experts that were there when a step asked for them, and those that had to be copied to the device first, by process.
+fn experts(workers: &[String], out: &mut String) {
+    let told = workers.iter().filter_map(|info| serde_json::from_str::<Value>(info).ok());
+    let told: Vec<_> = told.filter(|info| info["experts"].is_object()).collect();
+    for (name, key) in [
+        ("borealis_expert_hits_total", "hits"),
+        ("borealis_expert_misses_total", "misses"),
+        ("borealis_expert_copied_bytes_total", "copied_bytes"),
+        ("borealis_expert_copy_seconds_total", "copy_seconds"),
+    ] {
+        if !told.is_empty() {
+            let _ = writeln!(out, "# TYPE {name} counter");
+        }
+        for info in &told {
+            let _ = writeln!(out, "{name}{{process=\"{}\"}} {}", info["process"], info["experts"][key]);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,12 +126,21 @@ mod tests {
         for ms in [2, 30, 3000] {
             metrics.answered(area("/v1/videos/x"), 200, Duration::from_millis(ms));
         }
-        let text = metrics.text(&[("queued".into(), 2)], 1);
+        let text = metrics.text(
+            &[("queued".into(), 2)],
+            &[
+                r#"{"process":7,"experts":{"hits":9,"misses":1,"copied_bytes":5,"copy_seconds":0.5}}"#.into(),
+                "{}".into(),
+            ],
+        );
         let has = |line: &str| assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         has("borealis_http_request_duration_seconds_bucket{area=\"videos\",status=\"200\",le=\"0.001\"} 0");
         has("borealis_http_request_duration_seconds_bucket{area=\"videos\",status=\"200\",le=\"0.005\"} 1");
         has("borealis_http_request_duration_seconds_bucket{area=\"videos\",status=\"200\",le=\"10\"} 3");
         has("borealis_http_request_duration_seconds_count{area=\"videos\",status=\"200\"} 3");
+        has("borealis_workers 2");
+        has("borealis_expert_hits_total{process=\"7\"} 9");
+        has("borealis_expert_copy_seconds_total{process=\"7\"} 0.5");
         has("borealis_jobs{state=\"queued\"} 2");
     }
 }

@@ -18,8 +18,9 @@ static size_t taken;
 
 API cuInit(unsigned) { return SUCCESS; }
 API cuDriverGetVersion(int* v) { return *v = 13000, SUCCESS; }
-API cuDeviceGetCount(int* n) { return *n = 1, SUCCESS; }
-API cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal == 0 ? SUCCESS : 101; }
+// Two devices, which are the same: for what needs one for each rank.
+API cuDeviceGetCount(int* n) { return *n = 2, SUCCESS; }
+API cuDeviceGet(int* device, int ordinal) { return *device = ordinal, ordinal >= 0 && ordinal < 2 ? SUCCESS : 101; }
 API cuDeviceGetName(char* name, int n, int) { return snprintf(name, n, "emulated device"), SUCCESS; }
 API cuDeviceTotalMem_v2(size_t* n, int) { return *n = TOTAL, SUCCESS; }
 API cuDeviceGetAttribute(int* v, int attribute, int) {

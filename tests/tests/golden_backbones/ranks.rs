@@ -21,7 +21,7 @@ pub fn check(name: &str, checkpoint: &Checkpoint, prompt: &[u32]) -> bool {
     for ranks in (2..=4).filter(|n| *n <= experts) {
         let placement = Arc::new(Placement::round_robin(&config, ranks).expect("a placement"));
         let options = LoadOptions { threads: ranks, ..LoadOptions::new(QuantFormat::F32) };
-        let model = load_threads(checkpoint, &CPU, &options, &placement, Arc::new(Traffic::default()));
+        let model = load_threads(checkpoint, &CPU.for_ranks(ranks), &options, &placement, Arc::new(Traffic::default()));
         let found = greedy(&mut Sequence::of(checkpoint, model.expect("a model"), true), prompt);
         assert!(found == one, "{name}: {ranks} ranks compute other bits than one");
     }

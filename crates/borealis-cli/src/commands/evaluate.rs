@@ -4,12 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use borealis_engine::Engine;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::MachineArgs;
 use crate::error::{CliError, Result};
 use crate::evaluation::{self, Mode, Prompt, Runner};
+use crate::ranks::{RankArgs, Ranks};
 use crate::{interrupt, model, output};
 
 /// Longest file of prompts that is read.
@@ -44,6 +44,8 @@ pub struct Args {
     sheet: Option<PathBuf>,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
     /// The table and every clip's verdict as JSON on standard output
     #[arg(long)]
     pub json: bool,
@@ -51,6 +53,15 @@ pub struct Args {
 
 /// Scores all prompts in all modes and prints the table.
 pub fn run(args: Args) -> Result<()> {
+    let mut ranks = Ranks::join(&args.ranks, &args.machine)?;
+    if ranks.is_member() {
+        return ranks.serve(&args.machine, 1);
+    }
+    let result = evaluate(&args, &mut ranks);
+    ranks.end(result)
+}
+
+fn evaluate(args: &Args, ranks: &mut Ranks) -> Result<()> {
     let mut prompts = read(&args.prompts)?;
     prompts.truncate(args.limit.map_or(usize::MAX, usize::from));
     if let Some(path) = &args.sheet {
@@ -64,7 +75,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let checkpoint = model::open(args.machine.model.as_deref())?;
     args.machine.tell_fallback();
-    let engine = Engine::new(checkpoint, args.machine.engine())?;
+    let engine = ranks.engine(checkpoint, args.machine.engine())?;
     let folder = tempfile::tempdir()?;
     let runner = Runner::new(&engine, folder.path(), args.seed, args.sheet.is_some());
     let bar = bar(args.modes.len() * prompts.len());

@@ -194,7 +194,7 @@ fn size(text: &str) -> std::result::Result<(u32, u32), String> {
 /// Makes the request and writes what comes back.
 pub fn run(args: Args) -> Result<()> {
     let start = Instant::now();
-    let mut ranks = Ranks::join(&args.ranks)?;
+    let mut ranks = Ranks::join(&args.ranks, &args.machine)?;
     if ranks.is_member() {
         return ranks.serve(&args.machine, 1);
     }
@@ -220,7 +220,7 @@ fn make(args: &Args, ranks: &mut Ranks, start: Instant) -> Result<()> {
     let threads = borealis_engine::step_threads(&checkpoint, &args.machine.engine())?;
     args.machine.tell_fallback();
     let engine = ranks.engine(checkpoint, args.machine.engine())?;
-    let limits = args.stats.then(|| limits::measure(threads, &args.machine.device)).transpose()?;
+    let limits = args.stats.then(|| limits::measure(threads, args.machine.device())).transpose()?;
 
     let subject = args.subject(&request, engine.info().fps, written.is_empty());
     let stream = engine.submit(request)?;

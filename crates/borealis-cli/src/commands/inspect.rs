@@ -114,10 +114,10 @@ impl Report {
         let format = machine.dtype.unwrap_or_else(|| stored_format(checkpoint));
         let kv = machine.kv_dtype.0.unwrap_or_else(|| borealis_engine::suited_kv(format));
         let summary = Summary::of(&config, tensors, kv);
-        let (backend, fused) = device(&machine.device)?;
+        let (backend, fused) = device(machine.device())?;
         let sizes = QuantFormat::ALL.map(|f| (f.name(), weight_bytes(&config, f)));
         let cache = 1000 * summary.kv_bytes_per_position;
-        let free = machine.memory_limit.or_else(available);
+        let free = machine.memory.0.or_else(|| machine.device().open().ok()?.free_memory());
         let fits = |bytes: u64| free.is_none_or(|free| bytes + cache <= free);
         let manifest = checkpoint.manifest();
         Ok(Self {
@@ -249,13 +249,6 @@ fn stored_format(checkpoint: &Checkpoint) -> QuantFormat {
     let set = checkpoint.tensors("").ok();
     let dtype = set.and_then(|s| s.stored().find(|t| t.0 == "model.embed_tokens.weight").map(|t| t.1));
     dtype.map_or(QuantFormat::F32, HostType::format)
-}
-
-/// Memory that the system says is available, on Linux.
-fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Bytes of a set of tensors; 0 when the checkpoint has no such set.

@@ -3,10 +3,12 @@
 use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use borealis_engine::Engine;
 use borealis_server::{
-    CheckpointInfo, FetchPolicy, ModerationConfig, OpenCheckpoint, PaymentStyle, Prices, ProcessSpec, ServerConfig,
+    CheckpointInfo, FetchPolicy, ModerationConfig, OpenEngine, PaymentStyle, Prices, ProcessSpec, ServerConfig,
     Started, WorkerConfig, media_main, worker,
 };
 use borealis_weights::Checkpoint;
@@ -14,8 +16,9 @@ use clap::Parser;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Cli, Command, MachineArgs};
+use crate::args::{Cli, Command, MACHINE, MachineArgs};
 use crate::error::{CliError, Result};
+use crate::ranks::{RankArgs, Ranks};
 use crate::{interrupt, model};
 
 /// Name of the model inside this program.
@@ -58,6 +61,11 @@ pub struct Args {
     limits: LimitArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
+    /// Make the ranks processes, started so: mpirun and its options, such as "mpirun --bind-to core" [default: threads of one process]
+    #[arg(long, value_name = "COMMAND", requires = "ranks", help_heading = MACHINE)]
+    launcher: Option<String>,
 }
 
 #[derive(clap::Args)]
@@ -113,6 +121,8 @@ pub struct WorkerArgs {
     shared: SharedArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    ranks: RankArgs,
 }
 
 impl SharedArgs {
@@ -177,24 +187,38 @@ pub fn local(folder: &Path, machine: MachineArgs) -> Result<ServerConfig> {
 /// Runs a worker until its standard input ends.
 pub fn run_worker(args: WorkerArgs) -> Result<()> {
     log();
+    let ranks = Ranks::join(&args.ranks, &args.machine)?;
+    if ranks.is_member() {
+        return ranks.serve(&args.machine, 1);
+    }
     // Its parent decides when it ends.
     let _watch = interrupt::watch(|| {});
     let folder = args.machine.model.clone();
     let config = WorkerConfig {
         id: args.id,
-        engine: args.machine.engine(),
         store: args.shared.store.clone(),
         slots: usize::from(args.shared.jobs),
         retention: args.shared.retention(),
         moderation: args.shared.moderation(),
         ..WorkerConfig::new(data(args.shared.data)?, name(folder.as_deref()))
     };
-    let default = config.checkpoint.clone();
-    let open: OpenCheckpoint = Box::new(move |wanted| {
-        let opened = if wanted == default { model::open(folder.as_deref()) } else { open_named(wanted) };
+    let (ranks, default, machine) = (Arc::new(Mutex::new(ranks)), config.checkpoint.clone(), args.machine);
+    let spread = ranks.clone();
+    let open: OpenEngine = Box::new(move |wanted| {
+        // Only the own model is spread: ranks that are processes hold its experts and no other's.
+        let opened = match wanted == default {
+            true => model::open(folder.as_deref()).and_then(|own| lock(&spread).engine(own, machine.engine())),
+            false => open_named(wanted).and_then(|other| Ok(Engine::new(other, machine.engine())?)),
+        };
         opened.map_err(|error| error.to_string())
     });
-    worker(config, open).map_err(CliError::failed)
+    let served = worker(config, open).map_err(CliError::failed);
+    lock(&ranks).end(served)
+}
+
+/// A panic elsewhere leaves valid values behind.
+fn lock(ranks: &Mutex<Ranks>) -> MutexGuard<'_, Ranks> {
+    ranks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs a media process: one task from standard input.
@@ -216,14 +240,15 @@ fn name(folder: Option<&std::path::Path>) -> String {
 impl Args {
     fn config(&self) -> Result<ServerConfig> {
         let program = std::env::current_exe().map_err(CliError::failed)?;
-        let process = |args: Vec<String>| Some(ProcessSpec { program: program.clone(), args });
+        let process = |args: Vec<String>| ProcessSpec { program: program.clone(), args };
+        self.ranks.check(&model::open(self.machine.model.as_deref())?)?;
         let data = std::path::absolute(data(self.shared.data.clone())?).map_err(CliError::failed)?;
         let config = ServerConfig {
             address: self.address,
             public_url: self.public_url.clone(),
             no_auth: self.no_auth,
-            worker: process(self.worker_args(&data)?),
-            media: process(vec!["media".into()]),
+            worker: Some(self.launched(process(self.worker_args(&data)?))?),
+            media: Some(process(vec!["media".into()])),
             checkpoints: self.checkpoints()?,
             store: self.shared.store.clone(),
             fetch: self.fetch,
@@ -239,6 +264,18 @@ impl Args {
         Ok(config)
     }
 
+    /// The worker, or the launcher that starts it as several processes.
+    fn launched(&self, worker: ProcessSpec) -> Result<ProcessSpec> {
+        let Some(launcher) = &self.launcher else { return Ok(worker) };
+        let mut words = launcher.split_whitespace().map(String::from);
+        let missing = || CliError::usage("--launcher: it is empty: give mpirun and its options");
+        let program = words.next().ok_or_else(missing)?.into();
+        let text = worker.program.to_str().map(String::from);
+        let own = text.ok_or_else(|| CliError::usage("this program's own path is no text: move it"))?;
+        let count = ["-n".into(), self.ranks.ranks.unwrap_or(1).to_string(), own];
+        Ok(ProcessSpec { program, args: words.chain(count).chain(worker.args).collect() })
+    }
+
     /// The worker's command line: what of ours it shares.
     fn worker_args(&self, data: &std::path::Path) -> Result<Vec<String>> {
         let text = |path: &std::path::Path| {
@@ -250,7 +287,7 @@ impl Args {
         let mut add = |option: &str, value: String| args.extend([option.to_string(), value]);
         add("--keep", shared.keep.to_string());
         add("--jobs", shared.jobs.to_string());
-        add("--device", machine.device.to_string());
+        add("--device", machine.devices.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(","));
         if let Some(store) = &shared.store {
             add("--store", store.clone());
         }
@@ -268,6 +305,13 @@ impl Args {
         }
         if let Some(threads) = machine.threads {
             add("--threads", threads.to_string());
+        }
+        add("--memory", machine.memory.to_string());
+        if let Some(ranks) = self.ranks.ranks.filter(|_| self.launcher.is_none()) {
+            add("--ranks", ranks.to_string());
+        }
+        if let Some(load) = &self.ranks.expert_load {
+            add("--expert-load", text(load)?);
         }
         if let Some(limit) = machine.memory_limit {
             add("--memory-limit", limit.to_string());

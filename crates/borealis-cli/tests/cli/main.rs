@@ -13,6 +13,7 @@ mod inputs;
 mod interrupt;
 mod latency;
 mod machine;
+mod memory;
 mod ranks;
 mod run;
 mod stream;

@@ -20,7 +20,7 @@ use crate::prompt::{Source, SourceFrame};
 use crate::request::{Conditioning, Media, OutputKind, Request, Sampling};
 use crate::scheduler::{Scheduler, Step};
 use crate::stream::{Outlet, Waker};
-use crate::submit::{self, Length, Preparation};
+use crate::submit::{Length, Preparation};
 use crate::validate;
 
 struct Golden {
@@ -197,7 +197,7 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
     }
     let config = EngineConfig { device, dtype: Some(QuantFormat::F32), threads: Some(1), ..EngineConfig::default() };
     let checkpoint = Checkpoint::open(&folder().join("tiny-default")).unwrap();
-    let mut model = submit::load_model(&checkpoint, &config).unwrap();
+    let mut model = borealis_model::load(&checkpoint, &config.device, QuantFormat::F32, 1).unwrap();
     let (mut scheduler, mut step, mut logits, mut out) =
         (Scheduler::new("tiny".into(), u64::MAX, None), Step::default(), Logits::default(), Vec::new());
     scheduler.submit(Arc::new(work));

@@ -21,7 +21,7 @@ pub struct Identity {
     pub build: u64,
     /// Of the configuration and the tensors.
     pub weights: u64,
-    /// Of how it is spread and kept: placement, ranks, format.
+    /// Of how it is spread and kept: placement, ranks, format, kind of device.
     pub settings: u64,
 }
 
@@ -42,15 +42,15 @@ impl Digest {
 }
 
 impl Identity {
-    /// Of this program with this checkpoint, spread so.
-    pub fn new(checkpoint: &Checkpoint, format: QuantFormat, placement: &Placement) -> Result<Self> {
+    /// Of this program with this checkpoint, spread so, on a device of this kind (as [`borealis_kernels::Device::name`]).
+    pub fn new(checkpoint: &Checkpoint, format: QuantFormat, kind: &str, placement: &Placement) -> Result<Self> {
         let program = std::env::current_exe().and_then(std::fs::read).map_err(|error| {
             ModelError::Ranks(format!("cannot read this program's own file, which all ranks compare: {error}"))
         })?;
         let mut build = Digest(1);
         build.add(&program);
         let mut settings = Digest(3);
-        settings.add(format!("{} {}", format.name(), placement.spelled()).as_bytes());
+        settings.add(format!("{} {kind} {}", format.name(), placement.spelled()).as_bytes());
         Ok(Self { build: build.0, weights: weights(checkpoint)?, settings: settings.0 })
     }
 
@@ -61,7 +61,7 @@ impl Identity {
         } else if self.weights != home.weights {
             Some("has other weights: give all ranks the same model")
         } else if self.settings != home.settings {
-            Some("has other settings: give all ranks the same --dtype, --ranks and --expert-load")
+            Some("has other settings: give all ranks the same --dtype, --device, --ranks and --expert-load")
         } else {
             None
         }
@@ -106,6 +106,7 @@ fn weights(checkpoint: &Checkpoint) -> Result<u64> {
                 bytes.chunks(BLOCK).step_by(every).for_each(|block| digest.add(block));
             }
         }
+        tensors.release(name)?;
     }
     Ok(digest.0)
 }

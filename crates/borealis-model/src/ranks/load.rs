@@ -76,27 +76,51 @@ pub fn load_shard(
     on_device(checkpoint, device, options.threads, Away(Part { checkpoint, options, placement }, rank))
 }
 
-/// All ranks in this process, each a thread with a backend of its own; the threads and the room for experts are shared out among them.
+/// All ranks in this process, each a thread with a backend of its own on its device of `devices`; the threads are shared out among them.
 pub fn load_threads(
     checkpoint: &Checkpoint,
-    device: &DeviceSpec,
+    devices: &[DeviceSpec],
     options: &LoadOptions,
     placement: &Arc<Placement>,
     traffic: Arc<Traffic>,
 ) -> Result<Box<dyn Forward>> {
     let ranks = placement.ranks();
+    let (Some(home), true) = (devices.first(), devices.len() == ranks) else {
+        let given = devices.len();
+        return Err(ModelError::Ranks(format!(
+            "{ranks} ranks and {given} devices: name one device, or one for each rank"
+        )));
+    };
+    same_kind(devices)?;
     let threads = if options.threads == 0 { default_threads(checkpoint)? } else { options.threads };
-    let experts = options.experts.map(|bytes| bytes / ranks as u64);
-    let options = &LoadOptions { threads: (threads / ranks).max(1), experts, ..options.clone() };
+    let options = &LoadOptions { threads: (threads / ranks).max(1), ..options.clone() };
     let (exchange, members) = Threads::new(ranks);
     for (i, mut member) in members.into_iter().enumerate() {
         let rank = i + 1;
-        let mut shard = load_shard(checkpoint, device, options, placement, rank)?;
+        let mut shard = load_shard(checkpoint, &devices[rank], options, placement, rank)?;
         // What goes wrong is told to the home by `serve`; a panic closes the channel, which the home sees.
         std::thread::Builder::new()
             .name(format!("borealis-rank-{rank}"))
             .spawn(move || serve(shard.as_mut(), &mut member))
             .map_err(|error| ModelError::Ranks(format!("cannot start the thread of rank {rank}: {error}")))?;
     }
-    load_home(checkpoint, device, options, placement, (Box::new(exchange), traffic))
+    load_home(checkpoint, home, options, placement, (Box::new(exchange), traffic))
+}
+
+/// Refuses devices whose arithmetic differs: ids would depend on which rank holds which expert. The error of one that cannot be used names its rank.
+fn same_kind(devices: &[DeviceSpec]) -> Result<()> {
+    let mut first = None;
+    for (rank, device) in devices.iter().enumerate() {
+        let opened = device.open().map_err(|error| ModelError::Ranks(format!("rank {rank}: {error}")))?;
+        let first = *first.get_or_insert(opened.name());
+        if opened.name() != first {
+            let what = format!("rank {rank} computes on {device}, rank 0 on {first}: use devices of one kind");
+            return Err(ModelError::Ranks(what));
+        }
+        // All ranks of the host are alike.
+        if !opened.has_own_memory() && devices.iter().all(|other| other == device) {
+            break;
+        }
+    }
+    Ok(())
 }

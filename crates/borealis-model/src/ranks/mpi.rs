@@ -115,6 +115,11 @@ impl MpiWorld {
         number("OMPI_COMM_WORLD_LOCAL_SIZE").unwrap_or(1).max(1)
     }
 
+    /// The number of this process among those of this machine.
+    pub fn local_rank(&self) -> usize {
+        number("OMPI_COMM_WORLD_LOCAL_RANK").unwrap_or(0)
+    }
+
     /// Compares what the ranks run with; called by all of them before each session. An error names the rank that differs, on that rank and on the home.
     pub fn agree(&self, identity: &Identity) -> Result<()> {
         let (library, health) = (&self.library, &*self.watch.health);

@@ -129,7 +129,7 @@ impl<B: Backend> Held<B> {
             tensors,
             format: options.format,
             share: Some((placement, rank)),
-            places: options.places(&config),
+            places: options.places(),
             copies: Arc::default(),
         };
         let width = config.hidden_size;

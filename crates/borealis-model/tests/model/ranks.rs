@@ -39,9 +39,8 @@ fn with_threads(format: QuantFormat, threads: usize) -> LoadOptions {
 }
 
 fn spread(checkpoint: &Checkpoint, format: QuantFormat, placement: Placement) -> (Box<dyn Forward>, Arc<Traffic>) {
-    let traffic = Arc::new(Traffic::default());
-    let model =
-        load_threads(checkpoint, &CPU, &with_threads(format, 2), &Arc::new(placement), traffic.clone()).unwrap();
+    let (traffic, on) = (Arc::new(Traffic::default()), CPU.for_ranks(placement.ranks()));
+    let model = load_threads(checkpoint, &on, &with_threads(format, 2), &Arc::new(placement), traffic.clone()).unwrap();
     (model, traffic)
 }
 
@@ -158,11 +157,50 @@ fn the_reference_backend_spreads_too() {
     let placement = Arc::new(Placement::round_robin(&c, 2).unwrap());
     let traffic = Arc::new(Traffic::default());
     let device = DeviceSpec::Reference;
-    let mut many = load_threads(&checkpoint, &device, &with_threads(QuantFormat::F32, 1), &placement, traffic).unwrap();
+    let mut many =
+        load_threads(&checkpoint, &device.for_ranks(2), &with_threads(QuantFormat::F32, 1), &placement, traffic)
+            .unwrap();
     many.allocate(256, 64).unwrap();
     let batch = batch(&c, 5);
     let one = step(runner(&checkpoint, &device, 64).as_mut(), &batch);
     assert_same("reference", &device, &step(many.as_mut(), &batch).values, &one.values);
+}
+
+/// GPUs that are not there, one too few, and mixed ones are refused before anything is loaded.
+#[test]
+fn devices_that_do_not_fit_the_ranks_are_refused() {
+    let (_folder, checkpoint) = checkpoint(&tiny_config(), 3);
+    let c = ModelConfig::new(checkpoint.manifest()).unwrap();
+    let placement = Arc::new(Placement::round_robin(&c, 2).unwrap());
+    let said = |devices: &[DeviceSpec]| {
+        let options = with_threads(QuantFormat::F32, 2);
+        let loaded = load_threads(&checkpoint, devices, &options, &placement, Arc::default());
+        loaded.err().unwrap().to_string()
+    };
+    assert_eq!(said(&[CPU]), "ranks: 2 ranks and 1 devices: name one device, or one for each rank");
+    let mixed = said(&[CPU, DeviceSpec::Reference]);
+    assert_eq!(mixed, "ranks: rank 1 computes on reference, rank 0 on cpu: use devices of one kind");
+    let missing = said(&[DeviceSpec::Reference, DeviceSpec::Cuda(4711)]);
+    assert!(missing.starts_with("ranks: rank 1: device \"cuda:4711\" cannot be used: "), "{missing}");
+}
+
+/// On all GPUs of this machine; with one, both ranks share it.
+#[test]
+fn ranks_on_gpus() {
+    if !devices().contains(&DeviceSpec::Cuda(0)) {
+        return;
+    }
+    let other = if DeviceSpec::Cuda(1).open().is_ok() { 1 } else { 0 };
+    let (_folder, checkpoint) = checkpoint(&tiny_config(), 3);
+    let c = ModelConfig::new(checkpoint.manifest()).unwrap();
+    let placement = Arc::new(Placement::round_robin(&c, 2).unwrap());
+    let on = [DeviceSpec::Cuda(0), DeviceSpec::Cuda(other)];
+    let mut many =
+        load_threads(&checkpoint, &on, &with_threads(QuantFormat::F32, 1), &placement, Arc::default()).unwrap();
+    many.allocate(256, 64).unwrap();
+    let batch = batch(&c, 5);
+    let one = step(runner(&checkpoint, &on[0], 64).as_mut(), &batch);
+    assert!(step(many.as_mut(), &batch) == one, "two ranks give other bits than one");
 }
 
 #[test]
@@ -307,13 +345,16 @@ fn identities_tell_checkpoints_and_settings_apart() {
     let (_b, second) = checkpoint(&tiny_config(), 4);
     let c = ModelConfig::new(first.manifest()).unwrap();
     let two = Placement::round_robin(&c, 2).unwrap();
-    let of =
-        |checkpoint: &Checkpoint, format, placement: &Placement| Identity::new(checkpoint, format, placement).unwrap();
+    let of = |checkpoint: &Checkpoint, format, placement: &Placement| {
+        Identity::new(checkpoint, format, "cpu", placement).unwrap()
+    };
     let home = of(&first, QuantFormat::F32, &two);
     assert_eq!(of(&first, QuantFormat::F32, &two).difference(&home), None);
     let said = |other: Identity| other.difference(&home).unwrap();
     assert!(said(of(&second, QuantFormat::F32, &two)).starts_with("has other weights"));
     assert!(said(of(&first, QuantFormat::Bf16, &two)).starts_with("has other settings"));
+    let gpu = Identity::new(&first, QuantFormat::F32, "cuda", &two).unwrap();
+    assert!(said(gpu).starts_with("has other settings"));
     let three = Placement::round_robin(&c, 3).unwrap();
     assert!(said(of(&first, QuantFormat::F32, &three)).starts_with("has other settings"));
 }

@@ -9,7 +9,7 @@ use super::{Context, Failure, Generator, Made, Product};
 use crate::store::Claimed;
 use crate::types::JobUsage;
 
-/// `slow`: goes on until it is cancelled. `half`: does so in the middle of its clips. `fail`, `moderate`, `panic`: as they say. Everything else: a red
+/// `slow`: goes on until it is cancelled. `half`: does so in the middle of its clips. `fail`, `moderate`, `panic`: as they say. `lose`: loses its model. Everything else: a red
 /// picture, or a clip of one second.
 #[derive(Default)]
 pub(crate) struct Fake {
@@ -45,6 +45,9 @@ fn make(job: &Claimed, context: &Context) -> Result<Product, Failure> {
     }
     if prompt.contains("moderate") {
         return Err(Failure::Moderated("the fake was told to refuse".into()));
+    }
+    if prompt.contains("lose") {
+        return Err(Failure::Lost("rank 1 has died (step 7)".into()));
     }
     assert!(!prompt.contains("panic"), "the fake was told to panic");
     let still = job.spec.kind.is_still();

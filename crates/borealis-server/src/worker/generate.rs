@@ -7,7 +7,7 @@ use borealis_engine::{
     Conditioning, Engine, EngineError, ErrorKind, EventStream, Media, OutputKind, Preset, Request, Resolution, Usage,
 };
 
-use super::{Context, Failure, Generator, OpenCheckpoint, Product, WorkerConfig, clip, internal, lock, still};
+use super::{Context, Failure, Generator, OpenEngine, Product, WorkerConfig, clip, internal, lock, still};
 use crate::error::{Result, ServerError};
 use crate::moderation::Moderation;
 use crate::store::{Claimed, now_ms};
@@ -18,32 +18,24 @@ const LOADED: usize = 2;
 
 /// Engines by the name of their checkpoint, loaded when they are asked for.
 pub(super) struct EngineGenerator {
-    config: borealis_engine::EngineConfig,
-    open: OpenCheckpoint,
+    open: OpenEngine,
     default: String,
     engines: Mutex<HashMap<String, Engine>>,
-    info: String,
+    /// The default's.
+    loaded: Engine,
     pub(super) moderation: Moderation,
 }
 
 impl EngineGenerator {
     /// Loads the default checkpoint; a worker that cannot do that never claims a job.
-    pub fn new(config: &WorkerConfig, open: OpenCheckpoint) -> Result<Self> {
+    pub fn new(config: &WorkerConfig, open: OpenEngine) -> Result<Self> {
         let bad = |problem| ServerError::Config { field: "--model", problem, remedy: "give another".into() };
-        let checkpoint = open(&config.checkpoint).map_err(bad)?;
-        let engine = Engine::new(checkpoint, config.engine.clone())?;
-        let info = serde_json::json!({
-            "model": config.checkpoint,
-            "backend": engine.info().backend,
-            "dtype": engine.info().dtype.name(),
-            "process": std::process::id(),
-        });
+        let engine = open(&config.checkpoint).map_err(bad)?;
         Ok(Self {
-            config: config.engine.clone(),
             open,
             default: config.checkpoint.clone(),
-            engines: Mutex::new(HashMap::from([(config.checkpoint.clone(), engine)])),
-            info: info.to_string(),
+            engines: Mutex::new(HashMap::from([(config.checkpoint.clone(), engine.clone())])),
+            loaded: engine,
             moderation: crate::moderate::open(&config.moderation)?,
         })
     }
@@ -56,8 +48,7 @@ impl EngineGenerator {
         }
         let missing =
             |why: String| Failure::error("failed_precondition", format!("the model \"{name}\" cannot be used: {why}"));
-        let checkpoint = (self.open)(name).map_err(missing)?;
-        let engine = Engine::new(checkpoint, self.config.clone()).map_err(|error| missing(error.to_string()))?;
+        let engine = (self.open)(name).map_err(missing)?;
         if engines.len() >= LOADED {
             // Jobs that use it keep it until they are done.
             engines.retain(|known, _| *known == self.default);
@@ -84,7 +75,23 @@ impl Generator for EngineGenerator {
     }
 
     fn info(&self) -> String {
-        self.info.clone()
+        // A load in progress holds the lock for long; the default is always there.
+        let default = self.loaded.info();
+        let mut info = serde_json::json!({
+            "model": self.default,
+            "backend": default.backend,
+            "dtype": default.dtype.name(),
+            "process": std::process::id(),
+        });
+        if let Some(copies) = self.loaded.expert_copies() {
+            info["experts"] = serde_json::json!({
+                "hits": copies.hits,
+                "misses": copies.misses,
+                "copied_bytes": copies.bytes,
+                "copy_seconds": copies.took.as_secs_f64(),
+            });
+        }
+        info.to_string()
     }
 }
 
@@ -168,6 +175,9 @@ impl Task<'_> {
 
 /// The engine's words for the user; a fault of ours is not told.
 pub(super) fn failure(error: EngineError) -> Failure {
+    if error.is_loss() {
+        return Failure::Lost(error.to_string());
+    }
     match error.kind() {
         ErrorKind::Cancelled => Failure::Cancelled,
         ErrorKind::InvalidArgument | ErrorKind::NotFound => Failure::error("invalid_argument", error.to_string()),

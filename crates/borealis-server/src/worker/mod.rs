@@ -13,8 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use borealis_engine::EngineConfig;
-use borealis_weights::Checkpoint;
+use borealis_engine::Engine;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -35,8 +34,6 @@ pub struct WorkerConfig {
     pub store: Option<String>,
     /// Its id; random for every start.
     pub id: String,
-    /// The engine of every checkpoint.
-    pub engine: EngineConfig,
     /// Name of the checkpoint that is loaded at the start.
     pub checkpoint: String,
     /// Jobs at once.
@@ -56,7 +53,6 @@ impl WorkerConfig {
             data: data.into(),
             store: None,
             id: ulid::Ulid::generate().to_string(),
-            engine: EngineConfig::default(),
             checkpoint: checkpoint.into(),
             slots: 4,
             retention: Duration::from_secs(24 * 3600),
@@ -66,11 +62,11 @@ impl WorkerConfig {
     }
 }
 
-/// Opens a checkpoint by name; the message of a failure is for the user.
-pub type OpenCheckpoint = Box<dyn Fn(&str) -> std::result::Result<Checkpoint, String> + Send + Sync>;
+/// Loads the engine of a checkpoint by name; the message of a failure is for the user.
+pub type OpenEngine = Box<dyn Fn(&str) -> std::result::Result<Engine, String> + Send + Sync>;
 
-/// Runs a worker until standard input ends.
-pub fn worker(config: WorkerConfig, open: OpenCheckpoint) -> Result<()> {
+/// Runs a worker until standard input ends, or until a rank of its model is lost.
+pub fn worker(config: WorkerConfig, open: OpenEngine) -> Result<()> {
     let system = |source| ServerError::System { what: "starting the worker", source };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(system)?;
     let (stop, stopped) = watch::channel(false);
@@ -130,6 +126,8 @@ pub(crate) enum Failure {
     Moderated(String),
     /// There is not enough memory beside the other jobs.
     Full(String),
+    /// The model is lost, and with it this worker: the job is made again by the next one.
+    Lost(String),
 }
 
 impl Failure {
@@ -229,6 +227,8 @@ struct Worker<G> {
     blobs: Blobs,
     running: Running,
     stopping: AtomicBool,
+    /// Why the worker must end.
+    lost: watch::Sender<Option<String>>,
 }
 
 /// Claims and makes jobs until `stop`.
@@ -240,8 +240,11 @@ pub(crate) async fn run<G: Generator>(
     let store = Store::open(&config.data).await?;
     let blobs = Blobs::open(&config.data, config.store.as_deref())?;
     let running = Running::default();
-    let beats = pulse::start(store.path().to_path_buf(), config.id.clone(), generator.info(), running.clone())?;
-    let worker = Arc::new(Worker { generator, store, blobs, running, stopping: AtomicBool::new(false), config });
+    let told = generator.clone();
+    let info = Box::new(move || told.info());
+    let beats = pulse::start(store.path().to_path_buf(), config.id.clone(), info, running.clone())?;
+    let (lost, mut loss) = watch::channel(None);
+    let worker = Arc::new(Worker { generator, store, blobs, running, stopping: AtomicBool::new(false), lost, config });
     let mut jobs = JoinSet::new();
     let mut changes = worker.store.changes();
     while !*stop.borrow() {
@@ -252,6 +255,10 @@ pub(crate) async fn run<G: Generator>(
         tokio::select! {
             _ = stop.changed() => {}
             _ = changes.changed() => {}
+            // As if this process had been killed: whoever started it buries it, and its jobs are made again.
+            Ok(why) = loss.wait_for(Option::is_some) => {
+                return Err(ServerError::Lost(why.clone().unwrap_or_default()));
+            }
             Some(_) = jobs.join_next(), if !jobs.is_empty() => {}
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
@@ -326,6 +333,11 @@ impl<G: Generator> Worker<G> {
             Err(Failure::Full(message)) => Ending::Failed(JobError { code: "failed_precondition".into(), message }),
             Err(Failure::Error(error)) => Ending::Failed(error),
             Err(Failure::Moderated(reason)) => Ending::Moderated(reason),
+            Err(Failure::Lost(why)) => {
+                tracing::error!(job = %job.id, %why, "interrupted");
+                self.lost.send_replace(Some(why));
+                return;
+            }
         };
         self.finish(&job, &ending).await;
         lock(&self.running).remove(&job.id);

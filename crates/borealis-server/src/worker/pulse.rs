@@ -28,20 +28,23 @@ impl Drop for Beats {
     }
 }
 
+/// What the worker tells of itself with each beat, as JSON.
+pub(super) type Info = Box<dyn Fn() -> String + Send>;
+
 /// Starts the thread.
-pub(super) fn start(path: PathBuf, worker: String, info: String, running: Running) -> Result<Beats> {
+pub(super) fn start(path: PathBuf, worker: String, info: Info, running: Running) -> Result<Beats> {
     let system = |source| ServerError::System { what: "starting the heartbeat", source };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     let stop = Arc::new(AtomicBool::new(false));
     let beats = Beats { stop: stop.clone(), running: running.clone() };
     std::thread::Builder::new()
         .name("heartbeat".into())
-        .spawn(move || runtime.block_on(beat(&path, &worker, &info, &running, &stop)))
+        .spawn(move || runtime.block_on(beat(&path, &worker, &*info, &running, &stop)))
         .map_err(system)?;
     Ok(beats)
 }
 
-async fn beat(path: &Path, worker: &str, info: &str, running: &Running, stop: &AtomicBool) {
+async fn beat(path: &Path, worker: &str, info: &(dyn Fn() -> String + Send), running: &Running, stop: &AtomicBool) {
     let mut pulse: Option<Pulse> = None;
     let mut told = HashMap::new();
     let mut seen: Option<Instant> = None;
@@ -62,13 +65,13 @@ async fn beat(path: &Path, worker: &str, info: &str, running: &Running, stop: &A
 /// Renews what is due, tells progress, and stops jobs that are in other hands.
 async fn look(
     pulse: &mut Pulse,
-    info: &str,
+    info: &(dyn Fn() -> String + Send),
     running: &Running,
     told: &mut HashMap<String, (u8, Instant)>,
     seen: &mut Option<Instant>,
 ) -> Result<()> {
     if seen.is_none_or(|at| at.elapsed() >= BEAT) {
-        pulse.seen(info).await?;
+        pulse.seen(&info()).await?;
         *seen = Some(Instant::now());
     }
     // First what runs here, then what is ours: a job that is claimed in between is not missed.

@@ -83,6 +83,24 @@ async fn pictures_pass_clips_that_fill_the_worker() {
     }
 }
 
+/// A worker whose model is lost ends like one that was killed: its jobs, also those that were going well, are made again by the next one.
+#[tokio::test]
+async fn a_worker_that_loses_its_model_ends_and_its_jobs_are_made_again() {
+    let bench = testing::bench().await;
+    let well = bench.service.submit(&bench.account, picture("slow"), None).await.unwrap();
+    let lost = bench.service.submit(&bench.account, picture("lose"), None).await.unwrap();
+    let (_stop, stopped) = watch::channel(false);
+    let config = WorkerConfig::new(bench.folder.path(), "m");
+    let id = config.id.clone();
+    let said = run(config, Arc::new(Fake::default()), stopped).await.unwrap_err().to_string();
+    assert_eq!(said, "the model is lost: rank 1 has died (step 7)");
+    bench.service.store().bury(&id).await.unwrap();
+    for job in [&well, &lost] {
+        let job = bench.service.job(&bench.account, job).await.unwrap();
+        assert_eq!((job.state, job.error.is_none()), (JobState::Queued, true));
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_stops_gives_its_jobs_back() {
     let bench = testing::bench().await;

@@ -124,7 +124,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(What::Latency(args)) => return latency::run(args),
         None => {}
     }
-    let mut ranks = Ranks::join(&args.ranks)?;
+    let mut ranks = Ranks::join(&args.ranks, &args.machine)?;
     if ranks.is_member() {
         return ranks.serve(&args.machine, usize::from(args.runs));
     }
@@ -138,7 +138,7 @@ fn measure(args: &Args, ranks: &mut Ranks) -> Result<()> {
     }
     let checkpoint = model::open(args.machine.model.as_deref())?;
     let machine =
-        limits::measure(borealis_engine::step_threads(&checkpoint, &args.machine.engine())?, &args.machine.device)?;
+        limits::measure(borealis_engine::step_threads(&checkpoint, &args.machine.engine())?, args.machine.device())?;
     let mut fastest: Option<Run> = None;
     let mut name = String::new();
     for _ in 0..args.runs {
