@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from . import camera
-from .analysis import Tracked, motion_of, onsets, turning, visible_impacts
+from .analysis import ROUNDING, Tracked, motion_of, onsets, turning, visible_impacts
 from .backdrop import STILL, Pose, at_rest, background_and_fog, camera_of, empty, weather_of, without_fog
 from .render import LINES_PER_UNIT, paint
 from .vocabulary import COLORS, RICH
@@ -23,6 +23,7 @@ from .world import SYMMETRY, Thing
 
 SIDE = 40  # pixels of a template
 TURNS = 12
+POINT = 0.025  # radii: the points at which templates are drawn
 ZOOMED_SPIN = 0.16  # outlines that are brought to one size differ by their pixels: turning must change them by more
 SWAY = 0.06  # units that a shaking thing goes to and fro, at least, where the camera moves too
 SHADES = (0.80, 0.9, 1.0, 1.15)
@@ -97,22 +98,23 @@ def _square_mask(mask: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=2)
 def templates(turned: bool) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """Shapes, box ratios [N], masks [N, SIDE, SIDE] and pictures [N, 3, SIDE, SIDE] of everything there is, upright or also turned.
-    Drawn shapes are white."""
-    q = torch.linspace(-1.3, 1.3, 104)
+    Drawn shapes are white, and there with soft corners too."""
+    q = torch.arange(-1.3, 1.3, POINT)
     shapes, ratios, masks, pictures = [], [], [], []
     for shape in range(len(RICH.shapes)):
         symmetry = SYMMETRY[shape] if shape < len(SYMMETRY) else 1
         for turn in range(TURNS if turned and symmetry else 1):
             angle = turn * 2 * np.pi / TURNS / max(1, symmetry)
             white = RICH.colors.index("white")
-            color, alpha = paint(Thing(shape, white, 1, 0, 0, 0), q[None], q[:, None], 1.0, angle, 0.025)
-            solid = alpha.numpy() > 0.5
-            ys, xs = np.nonzero(solid)
-            part = slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1)
-            shapes.append(shape)
-            ratios.append((xs.max() - xs.min() + 1) / (ys.max() - ys.min() + 1))
-            masks.append(_square_mask(solid[part]))
-            pictures.append(_square(color.permute(1, 2, 0).numpy()[part]))
+            color, alpha = paint(Thing(shape, white, 1, 0, 0, 0), q[None], q[:, None], 1.0, angle, POINT)
+            for by in ROUNDING if shape < RICH.drawn() else ROUNDING[:1]:
+                solid = ndimage.gaussian_filter(alpha.numpy(), by / POINT) > 0.5
+                ys, xs = np.nonzero(solid)
+                part = slice(ys.min(), ys.max() + 1), slice(xs.min(), xs.max() + 1)
+                shapes.append(shape)
+                ratios.append((xs.max() - xs.min() + 1) / (ys.max() - ys.min() + 1))
+                masks.append(_square_mask(solid[part]))
+                pictures.append(_square(color.permute(1, 2, 0).numpy()[part]))
     return shapes, np.array(ratios), np.stack(masks), np.stack(pictures)
 
 
