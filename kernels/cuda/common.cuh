@@ -33,6 +33,12 @@ DEVICE u64 at2(u32 row, u32 width) { return u64(row) * width; }
 
 DEVICE float bf16_to_float(u32 bits) { return __uint_as_float(bits << 16); }
 
+// To the nearest, ties to even; what is not a number stays so.
+DEVICE u16 float_to_bf16(float x) {
+    const u32 bits = __float_as_uint(x);
+    return u16(x == x ? (bits + 0x7fff + (bits >> 16 & 1)) >> 16 : bits >> 16 | 0x40);
+}
+
 DEVICE float silu(float x) { return x / (1.0f + expf(-x)); }
 
 DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }

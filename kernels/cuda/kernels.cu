@@ -5,3 +5,4 @@
 #include "attention.cuh"
 #include "moe.cuh"
 #include "paint.cuh"
+#include "sample.cuh"

@@ -1,6 +1,10 @@
 //! The seam between the model and a device: one trait, one buffer type per device.
 
+<<<<<<< HEAD
 use crate::{HostTensor, KernelError, KvFormat, QuantFormat};
+=======
+use crate::{Drawer, Draws, HostTensor, KernelError, QuantFormat, check};
+>>>>>>> 70261f9 (Draw ids where the logits lie: one operation, on the host or by a CUDA kernel)
 
 /// Result of a kernel.
 pub type Result<T> = std::result::Result<T, KernelError>;
@@ -305,6 +309,35 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ) -> Result<()>;
     /// `dst[at + r * width ..] = src[rows[r] * width ..]`: gathers rows (queries before the head, slots of a position).
     fn gather(&self, src: &Self::Buffer, rows: &[u32], width: usize, dst: &mut Self::Buffer) -> Result<()>;
+    /// `dst[at[i]] += src[i]`; an entry of `u32::MAX` adds nothing. No place is named twice.
+    fn add_at(&self, dst: &mut Self::Buffer, at: &[u32], src: &Self::Buffer) -> Result<()> {
+        let len = at.iter().filter(|at| **at != u32::MAX).max().map_or(0, |last| *last as usize + 1);
+        let (mut to, mut from) = (vec![0.0; len], vec![0.0; at.len()]);
+        self.read(dst, 0, &mut to)?;
+        self.read(src, 0, &mut from)?;
+        at.iter().zip(from).filter(|(at, _)| **at != u32::MAX).for_each(|(at, value)| to[*at as usize] += value);
+        self.write(dst, 0, &to)
+    }
+    /// Draws ids from rows of `width` logits: appends one for each draw, `None` where a logit is not a number or nothing is left to draw. A device that draws by
+    /// itself gives the ids that [`Drawer::draw`] gives.
+    fn sample(
+        &self,
+        logits: &Self::Buffer,
+        width: usize,
+        draws: &Draws,
+        host: &mut Drawer,
+        ids: &mut Vec<Option<u32>>,
+    ) -> Result<()> {
+        let rows = check::draws(draws, width)?;
+        let mut values = host.take(rows * width);
+        let read = self.read(logits, 0, &mut values);
+        let row = |r: usize| &values[r * width..(r + 1) * width];
+        if read.is_ok() {
+            ids.extend(draws.list.iter().map(|d| host.draw(row(d.row), d.against.map(row), d, draws.seen(d))));
+        }
+        host.put(values);
+        read
+    }
 
     /// Patches for a convolution: `out` is `[n * oh * ow, kernel * kernel * c]`, each row (ky, kx, c) in that order; outside = 0.
     fn patches(&self, x: &Self::Buffer, p: Patches, out: &mut Self::Buffer) -> Result<()>;

@@ -1,6 +1,10 @@
 //! Size checks that all backends share, and small tables that are part of an operation's definition.
 
+<<<<<<< HEAD
 use crate::{Canvas, Columns, HostTensor, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
+=======
+use crate::{Canvas, Columns, Draws, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
+>>>>>>> 70261f9 (Draw ids where the logits lie: one operation, on the host or by a CUDA kernel)
 
 /// Fails unless `have >= want`.
 pub(crate) fn at_least(op: &'static str, name: &str, have: usize, want: usize) -> Result<()> {
@@ -95,6 +99,19 @@ pub(crate) fn vectors(op: &'static str, weight: usize, bias: usize, width: usize
 pub(crate) fn columns(from: Columns, to: Columns, width: usize) -> Result<()> {
     at_least("copy_columns", "a row of the source", from.stride, from.at + width)?;
     at_least("copy_columns", "a row of the target", to.stride, to.at + width)
+}
+
+/// Draws from rows of `width` logits: their parts lie inside. The number of rows that they name.
+pub(crate) fn draws(draws: &Draws, width: usize) -> Result<usize> {
+    let mut rows = 0;
+    for (i, d) in draws.list.iter().enumerate() {
+        let (from, to) = d.part;
+        if from > to || to > width {
+            return Err(shape("sample", format!("draw {i} is among logits {from}..{to} of {width}")));
+        }
+        rows = rows.max(d.row + 1).max(d.against.map_or(0, |r| r + 1));
+    }
+    Ok(rows)
 }
 
 /// A router's numbers.

@@ -24,6 +24,7 @@ mod metal;
 pub mod mpi;
 mod quant;
 mod reference;
+mod sample;
 
 pub use affinity::run_on_any_core;
 pub use backend::{
@@ -41,3 +42,4 @@ pub use kv::KvFormat;
 pub use metal::{Metal, MetalBuffer, MetalKv, MetalRouting, MetalWeight};
 pub use quant::{GROUP, quantise};
 pub use reference::{Reference, ReferenceKv, ReferenceRouting, ReferenceWeight};
+pub use sample::{Draw, Drawer, Draws, Noise, Rule, Sampler, combine, log_softmax, philox4x32};

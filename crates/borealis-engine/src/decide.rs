@@ -1,14 +1,13 @@
-//! From the logits of a step to ids: guidance, then the sampler, for every decision of the step.
+//! The ids of a step: which are drawn from which logits, and where they go. The model draws them where the logits lie; those that depend on others of their row are
+//! drawn here.
 
 use std::ops::Range;
 
+use borealis_kernels::{Draw, Drawer, Draws, Noise};
 use borealis_model::{Forward, Logits, ModelError};
 use borealis_weights::Predict;
 
-use crate::guidance::{combine, log_softmax};
 use crate::job::{Job, Sequence, What};
-use crate::philox::Noise;
-use crate::sampler::{Rule, Sampler};
 use crate::scheduler::Step;
 use crate::work::Work;
 
@@ -25,21 +24,40 @@ pub(crate) struct Decision {
     pub unconditional: Option<usize>,
 }
 
-/// Draws ids; holds scratch memory only.
+/// Asks for ids and puts them where they belong; holds scratch memory only.
 #[derive(Default)]
 pub(crate) struct Decider {
-    sampler: Sampler,
-    combined: Vec<f32>,
-    unconditional: Vec<f32>,
-    seen: Vec<u32>,
+    drawer: Drawer,
+    draws: Draws,
 }
 
 /// Logits that are not numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NotANumber;
 
+/// One id of a decision: where the noise and the logits know it, and what it is.
+struct Code {
+    /// Position and number, for the noise.
+    address: (u32, u32),
+    /// Its number among the codes of the row.
+    number: usize,
+    /// First of the ids `[start, start + size)`.
+    start: u32,
+    size: usize,
+}
+
+/// Appends the draws of a step whose ids are not decided one after another: the model makes them where the logits lie.
+pub(crate) fn ask(step: &mut Step, jobs: &[Job]) {
+    for d in &step.decisions {
+        if !is_depth(&jobs[d.job], d.what) {
+            let codes = codes(&jobs[d.job], d.what);
+            append(d, &jobs[d.job], (d.query, d.unconditional), codes, &mut step.batch.draws);
+        }
+    }
+}
+
 impl Decider {
-    /// Makes all decisions of a step. Returns the jobs whose logits are not numbers.
+    /// Takes the ids that a step has drawn, and draws those that depend on others of their row. Returns the jobs whose logits are not numbers.
     pub fn decide(
         &mut self,
         step: &Step,
@@ -48,9 +66,10 @@ impl Decider {
         logits: &mut Logits,
     ) -> Result<Vec<usize>, ModelError> {
         let mut broken = Vec::new();
-        for d in &step.decisions {
+        let mut ids = logits.ids.iter().copied();
+        for d in step.decisions.iter().filter(|d| !is_depth(&jobs[d.job], d.what)).copied().collect::<Vec<_>>() {
             let codes = codes(&jobs[d.job], d.what);
-            if self.draw(d, &mut jobs[d.job], logits, (d.query, d.unconditional), codes).is_err() && counts(d, jobs) {
+            if take(&d, &mut jobs[d.job], codes, &mut ids).is_err() && counts(&d, jobs) {
                 broken.push(d.job);
             }
         }
@@ -69,36 +88,39 @@ impl Decider {
         logits: &mut Logits,
         broken: &mut Vec<usize>,
     ) -> Result<(), ModelError> {
+        let decisions: Vec<Decision> =
+            step.decisions.iter().filter(|d| is_depth(&jobs[d.job], d.what)).copied().collect();
         // The model numbers these queries by themselves, in the order of the batch.
         let mut entries: Vec<(usize, usize)> = Vec::new();
-        for (number, d) in step.decisions.iter().enumerate() {
-            if is_depth(&jobs[d.job], d.what) {
-                entries.extend([Some(d.query), d.unconditional].into_iter().flatten().map(|q| (q, number)));
-            }
+        for (number, d) in decisions.iter().enumerate() {
+            entries.extend([Some(d.query), d.unconditional].into_iter().flatten().map(|q| (q, number)));
         }
         entries.sort_unstable();
         let entry = |query: usize| entries.binary_search_by_key(&query, |e| e.0).unwrap_or(0);
-        let mut ids = Vec::new();
-        let mut code = 0;
+        let (mut ids, mut code) = (Vec::new(), 0);
         while !entries.is_empty() {
+            for d in &decisions {
+                // The first codes' logits came with the step.
+                let at = match code {
+                    0 => (d.query, d.unconditional),
+                    _ => (entry(d.query), d.unconditional.map(entry)),
+                };
+                if !logits.query(at.0).is_empty()
+                    && self.draw(d, &mut jobs[d.job], logits, at, code..code + 1).is_err()
+                    && counts(d, jobs)
+                {
+                    broken.push(d.job);
+                }
+            }
             ids.clear();
             for &(_, number) in &entries {
-                let d = &step.decisions[number];
+                let d = &decisions[number];
                 decided(&mut jobs[d.job], d, code, &mut ids);
             }
             if !model.depth_step(&ids, logits)? {
                 break;
             }
             code += 1;
-            for d in step.decisions.iter().filter(|d| is_depth(&jobs[d.job], d.what)).copied().collect::<Vec<_>>() {
-                let at = (entry(d.query), d.unconditional.map(entry));
-                if !logits.query(at.0).is_empty()
-                    && self.draw(&d, &mut jobs[d.job], logits, at, code..code + 1).is_err()
-                    && counts(&d, jobs)
-                {
-                    broken.push(d.job);
-                }
-            }
         }
         Ok(())
     }
@@ -112,107 +134,125 @@ impl Decider {
         at: (usize, Option<usize>),
         codes: Range<usize>,
     ) -> Result<(), NotANumber> {
-        let work = job.work.clone();
-        self.guide(logits, at, work.guidance, rule(&work, d.what));
-        let sequence = &mut job.sequences[d.sequence];
-        let noise = |stream: u32| Noise::new(work.seed, stream + 16 * sequence.variant as u32);
-        match d.what {
-            What::Field(tail) => {
-                let start = work.tail[tail].predicts.map_or(0, |p| p.0);
-                let noise = noise(0);
-                if let Some((a, b)) = work.tail[tail].except {
-                    let local = |id: u32| (id.saturating_sub(start) as usize).min(self.combined.len());
-                    let range = local(a)..local(b).max(local(a));
-                    self.combined[range].fill(f32::NEG_INFINITY);
-                }
-                let rule = rule(&work, d.what);
-                self.look_back(&work, sequence, d, rule, (start, self.combined.len()));
-                let id = start + self.one(0..self.combined.len(), rule, &noise, tail as u32, 0)?;
-                match sequence.scene.get_mut(sequence.fields + d.unit) {
-                    Some(guess) => settle(guess, id, d.unit, &mut sequence.differs),
-                    None => sequence.scene.push(id),
-                }
-            }
-            What::Codes(index) => {
-                let row = &work.plan.rows[index];
-                let stream = &work.layout.streams[row.stream];
-                let (noise, all) = (noise(stream.noise), stream.codes.len());
-                let rule = rule(&work, d.what);
-                if row.latent.is_none() {
-                    return Ok(());
-                }
-                let mut start = 0;
-                for slot in 0..stream.slots {
-                    for code in codes.clone() {
-                        let range = stream.codes[code];
-                        let end = start + range.size as usize;
-                        let number = slot * all + code;
-                        self.look_back(&work, sequence, d, rule, (range.start, range.size as usize));
-                        let id = range.start + self.one(start..end, rule, &noise, row.index, number as u32)?;
-                        let mut differs = sequence.differs;
-                        if let Some(target) = Job::target(&work, sequence, row) {
-                            settle(&mut target[number], id, d.unit, &mut differs);
-                        }
-                        sequence.differs = differs;
-                        start = end;
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.draws.clear();
+        append(d, job, at, codes.clone(), &mut self.draws);
+        let (drawer, draws) = (&mut self.drawer, &self.draws);
+        take(d, job, codes, &mut draws.list.iter().map(|draw| logits.draw(drawer, draw, draws.seen(draw))))
     }
+}
 
-    /// The logits of both branches become one row.
-    fn guide(&mut self, logits: &Logits, at: (usize, Option<usize>), scale: f32, rule: &Rule) {
-        self.combined.clear();
-        self.combined.extend_from_slice(logits.query(at.0));
-        let Some(other) = at.1 else { return };
-        self.unconditional.clear();
-        self.unconditional.extend_from_slice(logits.query(other));
+/// The ids that one position decides in the codes `codes` of every slot, in the order of their logits.
+fn each(d: &Decision, job: &Job, codes: Range<usize>) -> Vec<Code> {
+    let work = &job.work;
+    match d.what {
+        What::Field(tail) => {
+            let (start, end) = work.tail[tail].predicts.unwrap_or_default();
+            vec![Code { address: (tail as u32, 0), number: 0, start, size: (end - start) as usize }]
+        }
+        What::Codes(index) => {
+            let row = &work.plan.rows[index];
+            let stream = &work.layout.streams[row.stream];
+            let (slots, all) = (if row.latent.is_some() { stream.slots } else { 0 }, stream.codes.len());
+            let code = |slot: usize, code: usize| {
+                let (number, range) = (slot * all + code, stream.codes[code]);
+                Code { address: (row.index, number as u32), number, start: range.start, size: range.size as usize }
+            };
+            (0..slots).flat_map(|slot| codes.clone().map(move |c| (slot, c))).map(|(s, c)| code(s, c)).collect()
+        }
+    }
+}
+
+/// Appends the draws of one position from the logits `at` (conditional, unconditional).
+fn append(d: &Decision, job: &Job, at: (usize, Option<usize>), codes: Range<usize>, draws: &mut Draws) {
+    let (work, sequence) = (&job.work, &job.sequences[d.sequence]);
+    let (rule, stream, except) = match d.what {
+        What::Field(tail) => (work.text_rule, 0, work.tail[tail].except),
+        What::Codes(index) => {
+            let stream = work.plan.rows[index].stream;
+            (work.rules[stream], work.layout.streams[stream].noise, None)
+        }
+    };
+    let noise = Noise::new(work.seed, stream + 16 * sequence.variant as u32);
+    let mut from = 0;
+    for code in each(d, job, codes) {
+        let local = |id: u32| id.saturating_sub(code.start) as usize;
+        let seen = draws.seen.len();
         if rule.repetition_penalty != 1.0 {
-            log_softmax(&mut self.combined);
-            log_softmax(&mut self.unconditional);
+            look_back(work, sequence, d, &code, &mut draws.seen);
         }
-        combine(&mut self.combined, &self.unconditional, scale);
+        draws.list.push(Draw {
+            row: at.0,
+            against: at.1,
+            guidance: work.guidance,
+            part: (from, from + code.size),
+            except: except.map_or((0, 0), |(a, b)| (local(a), local(b))),
+            rule,
+            seen: (seen, draws.seen.len()),
+            noise,
+            position: code.address.0,
+            code: code.address.1,
+        });
+        from += code.size;
     }
+}
 
-    /// Collects the ids of `ids` (first, number of them) that the prompt holds or that were decided in units before, for the repetition penalty. The ids of this unit
-    /// are left out: which are decided first must not matter.
-    fn look_back(&mut self, work: &Work, sequence: &Sequence, d: &Decision, rule: &Rule, ids: (u32, usize)) {
-        self.seen.clear();
-        if rule.repetition_penalty == 1.0 {
-            return;
-        }
-        let (first, count) = ids;
-        let local = |id: &u32| id.checked_sub(first).filter(|&local| (local as usize) < count);
-        self.seen.extend(work.prompts[0].codes.iter().filter_map(local));
-        match d.what {
-            What::Field(_) => self.seen.extend(sequence.scene[..sequence.fields + d.unit].iter().filter_map(local)),
-            What::Codes(index) => {
-                let stream = work.plan.rows[index].stream;
-                let n = work.layout.streams[stream].row_codes;
-                let before = work.plan.groups.get(sequence.group + d.unit).map_or(0, |group| group.rows.start);
-                for row in work.plan.rows[..before].iter().filter(|row| row.stream == stream) {
-                    let Some(latent) = row.latent else { continue };
-                    let at = (latent * work.places(stream) + row.place) * n;
-                    self.seen.extend(sequence.codes[stream][at..at + n].iter().filter_map(local));
+/// Puts the drawn ids of one position where they belong.
+fn take(
+    d: &Decision,
+    job: &mut Job,
+    codes: Range<usize>,
+    ids: &mut impl Iterator<Item = Option<u32>>,
+) -> Result<(), NotANumber> {
+    let mut result = Ok(());
+    let all = each(d, job, codes);
+    let work = job.work.clone();
+    let sequence = &mut job.sequences[d.sequence];
+    for code in all {
+        let Some(local) = ids.next().flatten() else {
+            result = Err(NotANumber);
+            continue;
+        };
+        let (id, mut differs) = (code.start + local, sequence.differs);
+        let guess = match d.what {
+            What::Field(_) => {
+                let at = sequence.fields + d.unit;
+                if at >= sequence.scene.len() {
+                    sequence.scene.push(id);
                 }
+                sequence.scene.get_mut(at)
+            }
+            What::Codes(index) => {
+                Job::target(&work, sequence, &work.plan.rows[index]).and_then(|target| target.get_mut(code.number))
+            }
+        };
+        if let Some(guess) = guess {
+            settle(guess, id, d.unit, &mut differs);
+        }
+        sequence.differs = differs;
+    }
+    result
+}
+
+/// Appends the local ids of a code that the prompt holds or that were decided in units before, for the repetition penalty. The ids of this unit are left out: which are
+/// decided first must not matter. Units before this one may be guesses yet: an id that was drawn beside a wrong guess does not count.
+fn look_back(work: &Work, sequence: &Sequence, d: &Decision, code: &Code, seen: &mut Vec<u32>) {
+    let local = |id: &u32| id.checked_sub(code.start).filter(|&local| (local as usize) < code.size);
+    seen.extend(work.prompts[0].codes.iter().filter_map(local));
+    match d.what {
+        What::Field(_) => {
+            let before = (sequence.fields + d.unit).min(sequence.scene.len());
+            seen.extend(sequence.scene[..before].iter().filter_map(local));
+        }
+        What::Codes(index) => {
+            let stream = work.plan.rows[index].stream;
+            let n = work.layout.streams[stream].row_codes;
+            let before = work.plan.groups.get(sequence.group + d.unit).map_or(0, |group| group.rows.start);
+            for row in work.plan.rows[..before].iter().filter(|row| row.stream == stream) {
+                let Some(latent) = row.latent else { continue };
+                let at = (latent * work.places(stream) + row.place) * n;
+                seen.extend(sequence.codes[stream][at..at + n].iter().filter_map(local));
             }
         }
-    }
-
-    fn one(
-        &mut self,
-        range: Range<usize>,
-        rule: &Rule,
-        noise: &Noise,
-        position: u32,
-        code: u32,
-    ) -> Result<u32, NotANumber> {
-        self.combined
-            .get(range)
-            .and_then(|l| self.sampler.sample(l, rule, &self.seen, noise, position, code))
-            .ok_or(NotANumber)
     }
 }
 
@@ -227,14 +267,6 @@ fn settle(guess: &mut u32, id: u32, unit: usize, differs: &mut usize) {
 /// Whether the inputs of a decision were right as far as is known: what wrong guesses lead to means nothing.
 fn counts(d: &Decision, jobs: &[Job]) -> bool {
     d.unit <= jobs[d.job].sequences[d.sequence].differs
-}
-
-/// How the ids of a decision are drawn.
-fn rule(work: &Work, what: What) -> &Rule {
-    match what {
-        What::Field(_) => &work.text_rule,
-        What::Codes(index) => &work.rules[work.plan.rows[index].stream],
-    }
 }
 
 /// The codes that the logits of a step are for.

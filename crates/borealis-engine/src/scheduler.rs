@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use borealis_model::{Batch, CopyTotals, Forward, Logits, ModelError, StepCost};
 
 use crate::costs::StepCosts;
-use crate::decide::{Decider, Decision};
+use crate::decide::{self, Decider, Decision};
 use crate::decode::ToDecoder;
 use crate::draft;
 use crate::error::{EngineError, Result};
@@ -65,6 +65,7 @@ impl Step {
         self.batch.codes.clear();
         self.batch.features.clear();
         self.batch.queries.clear();
+        self.batch.draws.clear();
         self.decisions.clear();
         self.parts.clear();
     }
@@ -179,6 +180,7 @@ impl Scheduler {
                 generate(index, job, self.max_rows, self.costs.as_ref(), self.turn, step);
             }
         }
+        decide::ask(step, &self.jobs);
         !step.parts.is_empty()
     }
 

@@ -21,11 +21,11 @@ use crate::open;
 use crate::plan::{Plan, PlanSpec};
 use crate::prompt::PromptBuilder;
 use crate::request::{OutputKind, Preset, Request, Sampling};
-use crate::sampler::Rule;
 use crate::stream::{Outlet, ROOM};
 use crate::validate::{self, Checked};
 use crate::window::Window;
 use crate::work::{TailRow, Work};
+use borealis_kernels::Rule;
 
 /// Bytes of a decoder's buffers for each cell of its grid, about.
 const DECODER_BYTES: u64 = 64 << 10;
@@ -107,16 +107,14 @@ pub(crate) fn prepare(core: &Core, request: Request, id: u64, outlet: Outlet) ->
     Ok(Command { work, line })
 }
 
-impl Rule {
-    /// The checkpoint's rule with what the user asks for instead.
-    pub(crate) fn new(asked: &Sampling, spec: SamplingSpec) -> Self {
-        Self {
-            temperature: asked.temperature.unwrap_or(spec.temperature),
-            top_k: asked.top_k.unwrap_or(spec.top_k),
-            top_p: asked.top_p.unwrap_or(spec.top_p),
-            min_p: asked.min_p.unwrap_or(spec.min_p),
-            repetition_penalty: asked.repetition_penalty.unwrap_or(spec.repetition_penalty),
-        }
+/// How ids are drawn: the checkpoint's rule with what the user asks for instead.
+pub(crate) fn rule(asked: &Sampling, spec: SamplingSpec) -> Rule {
+    Rule {
+        temperature: asked.temperature.unwrap_or(spec.temperature),
+        top_k: asked.top_k.unwrap_or(spec.top_k),
+        top_p: asked.top_p.unwrap_or(spec.top_p),
+        min_p: asked.min_p.unwrap_or(spec.min_p),
+        repetition_penalty: asked.repetition_penalty.unwrap_or(spec.repetition_penalty),
     }
 }
 
@@ -246,12 +244,12 @@ impl Preparation<'_> {
             outlet: outlet.clone(),
             layout: self.layout.clone(),
             prompt_tokens: prompts[0].codes.len() + tail.iter().filter(|t| t.id.is_some()).count(),
-            text_rule: Rule::new(&self.request.sampling, generation.sampling(scene)),
+            text_rule: rule(&self.request.sampling, generation.sampling(scene)),
             rules: self
                 .layout
                 .streams
                 .iter()
-                .map(|s| Rule::new(&self.request.sampling, generation.sampling(&s.name)))
+                .map(|s| rule(&self.request.sampling, generation.sampling(&s.name)))
                 .collect(),
             given: if inputs.before.is_empty() { vec![Vec::new(); streams] } else { inputs.before.clone() },
             source: (0..streams).map(of_source).collect(),

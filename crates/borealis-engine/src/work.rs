@@ -7,9 +7,9 @@ use crate::features::FeatureWriter;
 use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::prompt::PromptRows;
-use crate::sampler::Rule;
 use crate::stream::Outlet;
 use crate::window::Window;
+use borealis_kernels::Rule;
 
 /// A text-like row that each variant has of its own.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! What the engine hands to the model for one step.
 
-use borealis_kernels::Span;
+use borealis_kernels::{Draw, Drawer, Draws, Span};
 use borealis_weights::{ModalitySpec, Predict};
 
 use crate::config::ModelConfig;
@@ -51,22 +51,32 @@ pub struct Batch {
     pub features: Vec<f32>,
     /// The rows that are asked for a prediction.
     pub queries: Vec<Query>,
+    /// Ids that are drawn from the logits of queries, where these lie; a draw's row is the number of its query. Queries of a `depth` modality cannot be drawn from.
+    pub draws: Draws,
 }
 
-/// Logits of the queries of one step, one after another.
+/// What the queries of one step give: logits, one query after another, and the ids of its draws.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Logits {
     /// All numbers.
     pub values: Vec<f32>,
     /// Where query q starts; one more at the end. A multi-code query holds, slot by slot and code by code, `size` logits for each code's own range;
     /// a query of a `depth` modality holds one code of each slot, the one that is decided now (see [`crate::Forward::depth_step`]).
+    /// Queries that ids are drawn from have none.
     pub offsets: Vec<usize>,
+    /// The id of each draw of the batch, as [`borealis_kernels::Draw::part`] counts; `None` where a logit is not a number or nothing is left to draw.
+    pub ids: Vec<Option<u32>>,
 }
 
 impl Logits {
     /// The logits of query `q`.
     pub fn query(&self, q: usize) -> &[f32] {
         &self.values[self.offsets[q]..self.offsets[q + 1]]
+    }
+
+    /// Draws an id from the logits that lie here; a draw's row is the number of a query.
+    pub fn draw(&self, host: &mut Drawer, draw: &Draw, seen: &[u32]) -> Option<u32> {
+        host.draw(self.query(draw.row), draw.against.map(|q| self.query(q)), draw, seen)
     }
 }
 
@@ -93,6 +103,29 @@ impl Batch {
                 }
                 _ => {}
             }
+        }
+        self.check_draws(config)
+    }
+
+    fn check_draws(&self, config: &ModelConfig) -> Result<()> {
+        let mut last = 0;
+        for (i, draw) in self.draws.list.iter().enumerate() {
+            let bad = |what: String| Err(ModelError::Batch(format!("draw {i}: {what}")));
+            let Some(query) = self.queries.get(draw.row) else {
+                return bad(format!("query {} of {}", draw.row, self.queries.len()));
+            };
+            let spec = &config.modalities[query.modality];
+            let alike = |other: &Query| (other.modality, other.allowed) == (query.modality, query.allowed);
+            if spec.predict == Predict::Depth {
+                return bad(format!("the codes of {} are decided one after another", spec.name));
+            }
+            if draw.row < last {
+                return bad(format!("query {} after query {last}: draws go in ascending order", draw.row));
+            }
+            if draw.against.is_some_and(|q| !self.queries.get(q).is_some_and(alike)) {
+                return bad(format!("query {} and its unconditional one predict other ids", draw.row));
+            }
+            last = draw.row;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use crate::ranks::{Exchange, Placement, Spread, Traffic};
 /// One step computes any number of rows of any number of sequences:
 ///
 /// 1. [`Forward::allocate`] once, then [`Forward::reserve`] a range of slots for each sequence.
-/// 2. [`Forward::step`]: the rows' keys and values go to their slots, the queried rows' logits come back.
+/// 2. [`Forward::step`]: the rows' keys and values go to their slots, the queried rows' logits come back, or the ids that the batch asks to draw from them.
 /// 3. When a query's modality is predicted by `depth`, its logits are those of code 0 of each slot: decide them, hand the ids to
 ///    [`Forward::depth_step`], which gives the logits of the next code; repeat until it returns false.
 /// 4. [`Forward::release`] when the sequence ends.
@@ -51,7 +51,7 @@ pub trait Forward: Send {
     fn release(&mut self, range: SlotRange) -> Result<()>;
     /// Copies the keys and values of slots `from..from + len` to `to..`.
     fn copy_slots(&mut self, from: u32, to: u32, len: u32) -> Result<()>;
-    /// Computes a batch and writes the logits of its queries.
+    /// Computes a batch and writes the logits of its queries, and the ids that are drawn from them where they lie.
     fn step(&mut self, batch: &Batch, out: &mut Logits) -> Result<()>;
     /// The next code of the last step's `depth` queries. `ids`: for each of them, in order, the ids just decided (one for each slot).
     /// `out` has one entry for each `depth` query, empty where no code is left. False (and `out` empty) when no query has a code left.

@@ -179,9 +179,10 @@ impl<B: Backend> Model<B> {
     ) -> Result<()> {
         batch.check(&self.config, cache.slots())?;
         self.reset_depth(&mut cache.scratch);
-        head::layout(&self.config, batch, out);
+        let cuts = pieces::cuts(&batch.rows, cache.scratch.max_rows)?;
+        head::layout(&self.config, batch, &cuts, &mut cache.scratch.host, out);
         let mut start = 0;
-        for end in pieces::cuts(&batch.rows, cache.scratch.max_rows)?.into_iter().chain([batch.rows.len()]) {
+        for end in cuts.into_iter().chain([batch.rows.len()]) {
             if start < end {
                 self.embed(batch, start..end, &mut cache.scratch)?;
                 self.layers(batch, start..end, cache, trace.as_deref_mut())?;
@@ -189,6 +190,7 @@ impl<B: Backend> Model<B> {
             }
             start = end;
         }
+        head::draw_late(batch, &mut cache.scratch.host, out);
         Ok(())
     }
 

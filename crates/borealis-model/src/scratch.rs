@@ -1,6 +1,6 @@
 //! Buffers of a step, made once for a maximum of rows.
 
-use borealis_kernels::{Backend, Span};
+use borealis_kernels::{Backend, Drawer, Draws, Span};
 
 use crate::config::ModelConfig;
 use crate::depth::DepthScratch;
@@ -86,10 +86,18 @@ pub(crate) struct HostScratch {
     pub windows: Vec<Span>,
     pub positions: Vec<[f32; 3]>,
     pub features: Vec<f32>,
-    /// Queries of a piece, sorted by what they predict.
+    /// Queries of a piece, sorted by what they predict; the query beside which each stands; the place of each in its chunk.
     pub queries: Vec<usize>,
+    pub beside: Vec<usize>,
+    pub places: Vec<usize>,
+    /// Whether the host wants the logits of a query.
+    pub kept: Vec<bool>,
     pub logits: Vec<f32>,
-    pub gates: Vec<f32>,
+    /// Draws of a chunk, their numbers in the batch, and what was drawn.
+    pub draws: Draws,
+    pub numbers: Vec<usize>,
+    pub drawn: Vec<Option<u32>>,
+    pub drawer: Drawer,
 }
 
 /// All buffers of a step.
@@ -113,6 +121,8 @@ pub(crate) struct Scratch<B: Backend> {
     pub logits: B::Buffer,
     /// Length of `logits`.
     pub logits_len: usize,
+    /// As many numbers, for modalities whose codes lie apart in the vocabulary.
+    pub part: Option<B::Buffer>,
     /// One for each modality that is predicted by `depth`.
     pub depth: Vec<Option<DepthScratch<B>>>,
     pub host: HostScratch,
@@ -124,6 +134,8 @@ struct Widths {
     gates: usize,
     logits: usize,
     inner: usize,
+    /// A modality's logits come from several products.
+    parts: bool,
 }
 
 impl Widths {
@@ -140,14 +152,15 @@ impl Widths {
                 c.modalities[m].slots * c.modalities[m].codes.iter().map(|r| r.size as usize).sum::<usize>()
             }),
             inner: c.intermediate_size.max(shared),
+            parts: c.modalities.iter().any(|m| m.codes.windows(2).any(|two| two[0].end() != two[1].start)),
         }
     }
 
-    /// Numbers in the buffer of logits: all rows of a step when they are few, else as many queries as fit into 16 MiB (one at least).
+    /// Numbers in the buffer of logits: all rows of a step when they are few, else as many queries as fit into 16 MiB (two at least: both branches of a guided one).
     fn logits_len(&self, c: &ModelConfig, rows: usize) -> usize {
         let all = rows * self.logits;
         let depth = if c.depth.is_some() { all } else { 0 };
-        all.min(1 << 22).max(self.logits).max(c.vocab_size).max(depth)
+        all.min(1 << 22).max(2 * self.logits.max(c.vocab_size)).max(depth)
     }
 }
 
@@ -174,6 +187,7 @@ impl<B: Backend> Scratch<B> {
             gates: b.alloc(rows * w.gates)?,
             logits: b.alloc(logits_len)?,
             logits_len,
+            part: if w.parts { Some(b.alloc(logits_len)?) } else { None },
             depth,
             host: HostScratch::default(),
         })
@@ -186,6 +200,6 @@ impl<B: Backend> Scratch<B> {
         let layer = LayerScratch::<B>::numbers(c.hidden_size, &c.attention(), w.inner) + behind;
         let row = 3 * c.hidden_size + 2 * w.slots + c.row_features + layer + w.gates;
         let depth: usize = (0..c.modalities.len()).map(|m| DepthScratch::<B>::numbers(c, m, rows)).sum();
-        4 * ((rows + 1) * row + w.logits_len(c, rows) + depth) as u64
+        4 * ((rows + 1) * row + w.logits_len(c, rows) * (1 + usize::from(w.parts)) + depth) as u64
     }
 }

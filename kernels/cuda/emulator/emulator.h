@@ -56,6 +56,12 @@ static inline To bits_as(From v) {
 }
 static inline float __uint_as_float(unsigned v) { return bits_as<float>(v); }
 static inline float __int_as_float(unsigned v) { return bits_as<float>(v); }
+static inline unsigned __float_as_uint(float v) { return bits_as<unsigned>(v); }
+static inline long long __double_as_longlong(double v) { return bits_as<long long>(v); }
+static inline double __longlong_as_double(unsigned long long v) { return bits_as<double>(v); }
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __saturatef(float v) { return v > 0.0f ? (v < 1.0f ? v : 1.0f) : 0.0f; }
 
 static inline float half_to_float(uint16_t h) {
@@ -140,11 +146,17 @@ static inline T __shfl_xor_sync(unsigned, T value, int d) {
     return bits_as<T>(unsigned(values[lane ^ unsigned(d)]));
 }
 
-static inline unsigned atomicAdd(unsigned* p, unsigned v) {
-    const unsigned old = *p;
-    *p = old + v;
+template <class T>
+static inline T exchange(T* p, T v) {
+    const T old = *p;
+    *p = v;
     return old;
 }
+static inline unsigned atomicAdd(unsigned* p, unsigned v) { return exchange(p, *p + v); }
+static inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long v) { return exchange(p, *p + v); }
+static inline unsigned atomicMax(unsigned* p, unsigned v) { return exchange(p, *p > v ? *p : v); }
+static inline unsigned long long atomicMax(unsigned long long* p, unsigned long long v) { return exchange(p, *p > v ? *p : v); }
+static inline unsigned atomicMin(unsigned* p, unsigned v) { return exchange(p, *p < v ? *p : v); }
 
 // A fiber lives for the whole program: after a thread's end it waits for the next block's.
 static void fiber_main() {

@@ -329,6 +329,15 @@ impl Backend for Cpu {
         Ok(())
     }
 
+    fn add_at(&self, dst: &mut CpuBuffer, at: &[u32], src: &CpuBuffer) -> Result<()> {
+        let src = src.get("add_at", 0, at.len())?;
+        let len = dst.0.len();
+        check::ids("add_at", at, len)?;
+        let dst = dst.get_mut("add_at", 0, len)?;
+        at.iter().zip(src).filter(|(at, _)| **at != u32::MAX).for_each(|(at, value)| dst[*at as usize] += value);
+        Ok(())
+    }
+
     fn patches(&self, x: &CpuBuffer, p: Patches, out: &mut CpuBuffer) -> Result<()> {
         check::patches(&p)?;
         let (oh, ow) = p.out();

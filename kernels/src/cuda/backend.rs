@@ -1,29 +1,13 @@
 //! [`Backend`] for [`Cuda`]: checks sizes, and hands addresses to the kernels.
 
 use super::matmul::{Layout, Product};
-use super::{Argument, Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight, args, by_format, bytes, bytes_mut, room};
+use super::{Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight, args, bytes, bytes_mut};
+use super::{attention, moe, sample};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, HostTensor, KernelError, KvFormat, Patches, QuantFormat, RopeSpec, Rotation,
+    Activation, Backend, Canvas, Columns, Drawer, Draws, HostTensor, KvFormat, Patches, QuantFormat, RopeSpec, Rotation,
     RouterSpec, Span, Target, check,
 };
-
-/// Vectors shorter than this are normalised by a warp, longer ones by a block.
-const SHORT: usize = 512;
-
-/// Must equal `Canvas` in paint.cuh.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RawCanvas {
-    grid: [u32; 2],
-    layers: u32,
-    full: [u32; 2],
-    size: [u32; 2],
-    scale: f32,
-}
-
-// SAFETY: `repr(C)`, of numbers.
-unsafe impl Argument for RawCanvas {}
 
 impl Backend for Cuda {
     type Buffer = CudaBuffer;
@@ -42,6 +26,7 @@ impl Backend for Cuda {
             "attention (scores, softmax, values)",
             "route (logits, scores, choice, weights)",
             "experts (gate, up, SwiGLU; down, weighted sum)",
+            "sample (guidance, filters, noise, choice)",
             "paint (upsample, softmax, blend, I420)",
         ]
     }
@@ -78,14 +63,11 @@ impl Backend for Cuda {
     }
 
     fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize, format: KvFormat) -> Result<CudaKv> {
-        if format != KvFormat::F32 {
-            return Err(KernelError::KvFormat { format: format.name(), backend: self.name() });
-        }
-        self.new_kv(slots, kv_heads, head_dim)
+        attention::kv(self, slots, kv_heads, head_dim, format)
     }
 
     fn routing(&self, rows: usize, top_k: usize) -> Result<CudaRouting> {
-        self.new_routing(rows, top_k)
+        moe::routing(self, rows, top_k)
     }
 
     fn embed(&self, table: &CudaWeight, ids: &[u32], codes: usize, out: &mut CudaBuffer) -> Result<()> {
@@ -246,11 +228,11 @@ impl Backend for Cuda {
     }
 
     fn store_kv(&self, kv: &mut CudaKv, k: &CudaBuffer, v: &CudaBuffer, slots: &[u32]) -> Result<()> {
-        self.store(kv, k, v, slots)
+        attention::store_kv(self, kv, k, v, slots)
     }
 
     fn copy_kv(&self, kv: &mut CudaKv, from: u32, to: u32, len: u32) -> Result<()> {
-        self.copy_slots(kv, from, to, len)
+        attention::copy_kv(self, kv, from, to, len)
     }
 
     fn attention(
@@ -262,7 +244,7 @@ impl Backend for Cuda {
         scale: f32,
         out: &mut CudaBuffer,
     ) -> Result<()> {
-        self.attend(q, heads, kv, spans, scale, out)
+        attention::attention(self, q, heads, kv, spans, scale, out)
     }
 
     fn route(
@@ -273,11 +255,11 @@ impl Backend for Cuda {
         spec: &RouterSpec,
         out: &mut CudaRouting,
     ) -> Result<()> {
-        self.choose(x, rows, router, spec, out)
+        moe::route(self, x, rows, router, spec, out)
     }
 
     fn read_routing(&self, routing: &CudaRouting, rows: usize) -> Result<Vec<Vec<(u32, f32)>>> {
-        self.chosen(routing, rows)
+        moe::read_routing(self, routing, rows)
     }
 
     fn experts(
@@ -289,7 +271,7 @@ impl Backend for Cuda {
         down: &CudaWeight,
         dst: &mut CudaBuffer,
     ) -> Result<()> {
-        self.mix(x, rows, routing, gate_up, down, dst)
+        moe::experts(self, x, rows, routing, gate_up, down, dst)
     }
 
     fn gather(&self, src: &CudaBuffer, rows: &[u32], width: usize, dst: &mut CudaBuffer) -> Result<()> {
@@ -302,6 +284,28 @@ impl Backend for Cuda {
         let list = self.state().uploads.send(&self.device, rows.iter().copied())?;
         // SAFETY: the parameters of `gather`; every row lies in the source, as just checked.
         unsafe { self.each("gather", len, args![src, list, width as u32, len as u64, dst]) }
+    }
+
+    fn add_at(&self, dst: &mut CudaBuffer, at: &[u32], src: &CudaBuffer) -> Result<()> {
+        check::ids("add_at", at, dst.len)?;
+        let (src, dst) = (src.get("add_at", 0, at.len())?, dst.get("add_at", 0, 0)?);
+        if at.is_empty() {
+            return Ok(());
+        }
+        let list = self.state().uploads.send(&self.device, at.iter().copied())?;
+        // SAFETY: the parameters of `add_at`; every place lies in the target, as just checked.
+        unsafe { self.each("add_at", at.len(), args![dst, list, src, at.len() as u64]) }
+    }
+
+    fn sample(
+        &self,
+        logits: &CudaBuffer,
+        width: usize,
+        draws: &Draws,
+        host: &mut Drawer,
+        ids: &mut Vec<Option<u32>>,
+    ) -> Result<()> {
+        sample::sample(self, logits, width, draws, host, ids)
     }
 
     fn patches(&self, x: &CudaBuffer, p: Patches, out: &mut CudaBuffer) -> Result<()> {
@@ -345,67 +349,5 @@ impl Backend for Cuda {
         let masks = masks.get("paint", masks_at, 4 * cells)?;
         let colours = colours.get("paint", colours_at, 3 * cells)?;
         self.paint_frame(masks, colours, canvas, target)
-    }
-}
-
-impl Cuda {
-    fn norm(&self, x: u64, weight: &CudaBuffer, eps: f32, rows: usize, out: u64) -> Result<()> {
-        let (n, w, count) = (weight.len as u32, weight.memory.pointer(), rows as u32);
-        let (name, blocks) =
-            if weight.len < SHORT { ("rms_norm_warp", rows.div_ceil(8)) } else { ("rms_norm_block", rows) };
-        // SAFETY: the parameters of `rms_norm_*`; the caller checked sizes.
-        unsafe { self.device.launch(name, [blocks, 1, 1], 256, 0, args![x, w, n, eps, count, out]) }
-    }
-
-    fn lookup(
-        &self,
-        op: &'static str,
-        table: &CudaWeight,
-        ids: &[u32],
-        codes: usize,
-        out: &mut CudaBuffer,
-        add: bool,
-    ) -> Result<()> {
-        let table = table.matrix(op)?;
-        check::ids(op, ids, table.out)?;
-        let groups = ids.len() / codes;
-        let len = groups * table.inputs;
-        let out = out.get(op, 0, len)?;
-        if len == 0 {
-            return Ok(());
-        }
-        let list = self.state().uploads.send(&self.device, ids.iter().copied())?;
-        let args = args![table.raw(), list, codes as u32, groups as u32, out, u32::from(add)];
-        // SAFETY: the parameters of `embed_*`; ids and sizes were checked.
-        unsafe { self.each(by_format!(table.format, "embed_", ""), len, args) }
-    }
-
-    /// Grids at the two addresses; sizes were checked.
-    fn paint_frame(&self, masks: u64, colours: u64, canvas: Canvas, target: Target<'_>) -> Result<()> {
-        let pair = |(h, w): (usize, usize)| [h as u32, w as u32];
-        let raw = RawCanvas {
-            grid: pair(canvas.grid),
-            layers: canvas.layers as u32,
-            full: pair(canvas.full),
-            size: pair(canvas.size),
-            scale: canvas.scale,
-        };
-        let pixels = canvas.size.0 * canvas.size.1;
-        let mut state = self.state();
-        let picture = room(&self.device, &mut state.picture, 3 * pixels * 4)?;
-        let args = args![masks, colours, raw, picture.pointer()];
-        match target {
-            Target::Rgb(out) => {
-                // SAFETY: the parameters of `paint_rgb`; the picture has room for three planes of f32.
-                unsafe { self.each("paint_rgb", pixels, args)? };
-                self.device.download(picture, 0, bytes_mut(out))
-            }
-            Target::I420(y, u, v) => {
-                // SAFETY: the parameters of `paint_i420`; height and width are even, the picture has room.
-                unsafe { self.each("paint_i420", pixels / 4, args)? };
-                let at = [0, pixels, pixels + pixels / 4];
-                [y, u, v].into_iter().zip(at).try_for_each(|(plane, at)| self.device.download(picture, at, plane))
-            }
-        }
     }
 }

@@ -15,6 +15,8 @@ mod limits;
 mod matmul;
 mod moe;
 mod program;
+mod rows;
+mod sample;
 mod uploads;
 pub(crate) mod weight;
 
@@ -50,6 +52,8 @@ struct State {
     lists: Option<Memory>,
     /// A painted frame.
     picture: Option<Memory>,
+    /// Draws, and the ids drawn.
+    draws: Option<Memory>,
 }
 
 /// A buffer of [`Cuda`]: f32 numbers.

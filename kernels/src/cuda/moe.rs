@@ -46,159 +46,149 @@ unsafe impl Argument for Rules {}
 /// Bytes of `Work` in moe.cuh.
 const WORK: usize = 12;
 
-/// Sizes of the routed experts' matrices.
-struct Sizes {
-    experts: usize,
-    inputs: usize,
-    inner: usize,
-    outputs: usize,
+/// [`crate::Backend::routing`].
+pub(super) fn routing(gpu: &Cuda, rows: usize, top_k: usize) -> Result<CudaRouting> {
+    let capacity = rows * top_k;
+    let (experts, weights) = (gpu.device.zeroed(capacity * 4)?, gpu.device.zeroed(capacity * 4)?);
+    Ok(CudaRouting { experts, weights, capacity, rows: 0, top_k })
 }
 
-impl Cuda {
-    pub(super) fn new_routing(&self, rows: usize, top_k: usize) -> Result<CudaRouting> {
-        let capacity = rows * top_k;
-        let (experts, weights) = (self.device.zeroed(capacity * 4)?, self.device.zeroed(capacity * 4)?);
-        Ok(CudaRouting { experts, weights, capacity, rows: 0, top_k })
+/// [`crate::Backend::route`].
+pub(super) fn route(
+    gpu: &Cuda,
+    x: &CudaBuffer,
+    rows: usize,
+    router: &CudaWeight,
+    spec: &RouterSpec,
+    out: &mut CudaRouting,
+) -> Result<()> {
+    let w = router.matrix("route")?;
+    check::router(spec, w.out)?;
+    if w.out > MOST {
+        return Err(check::shape("route", format!("{} experts: at most {MOST} on a GPU", w.out)));
     }
+    let x = x.get("route", 0, rows * w.inputs)?;
+    check::at_least("route", "the routing", out.capacity, rows * spec.top_k)?;
+    (out.rows, out.top_k) = (rows, spec.top_k);
+    let rules = Rules {
+        experts: spec.experts as u32,
+        all: w.out as u32,
+        top_k: spec.top_k as u32,
+        sigmoid: u32::from(spec.scoring == Scoring::Sigmoid),
+        normalise: u32::from(spec.normalise),
+        groups: spec.groups as u32,
+        top_groups: spec.top_groups as u32,
+        scale: spec.scale,
+    };
+    let mut state = gpu.state();
+    let bias = match spec.selection_bias.is_empty() {
+        true => 0u64,
+        false => state.uploads.send(&gpu.device, spec.selection_bias.iter().map(|b| b.to_bits()))?,
+    };
+    let shared = (2 * w.out + spec.groups) * 4;
+    let args = args![w.raw(), x, rules, bias, out.experts.pointer(), out.weights.pointer()];
+    // SAFETY: the parameters of `route_*`; sizes were checked.
+    unsafe { gpu.device.launch(by_format!(w.format, "route_", ""), [rows, 1, 1], 256, shared, args) }
+}
 
-    pub(super) fn choose(
-        &self,
-        x: &CudaBuffer,
-        rows: usize,
-        router: &CudaWeight,
-        spec: &RouterSpec,
-        out: &mut CudaRouting,
-    ) -> Result<()> {
-        let w = router.matrix("route")?;
-        check::router(spec, w.out)?;
-        if w.out > MOST {
-            return Err(check::shape("route", format!("{} experts: at most {MOST} on a GPU", w.out)));
-        }
-        let x = x.get("route", 0, rows * w.inputs)?;
-        check::at_least("route", "the routing", out.capacity, rows * spec.top_k)?;
-        (out.rows, out.top_k) = (rows, spec.top_k);
-        let rules = Rules {
-            experts: spec.experts as u32,
-            all: w.out as u32,
-            top_k: spec.top_k as u32,
-            sigmoid: u32::from(spec.scoring == Scoring::Sigmoid),
-            normalise: u32::from(spec.normalise),
-            groups: spec.groups as u32,
-            top_groups: spec.top_groups as u32,
-            scale: spec.scale,
-        };
-        let mut state = self.state();
-        let bias = match spec.selection_bias.is_empty() {
-            true => 0u64,
-            false => state.uploads.send(&self.device, spec.selection_bias.iter().map(|b| b.to_bits()))?,
-        };
-        let shared = (2 * w.out + spec.groups) * 4;
-        let args = args![w.raw(), x, rules, bias, out.experts.pointer(), out.weights.pointer()];
-        // SAFETY: the parameters of `route_*`; sizes were checked.
-        unsafe { self.device.launch(by_format!(w.format, "route_", ""), [rows, 1, 1], 256, shared, args) }
+/// [`crate::Backend::read_routing`].
+pub(super) fn read_routing(gpu: &Cuda, routing: &CudaRouting, rows: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+    check::at_least("read_routing", "the routing", routing.rows, rows)?;
+    let (k, n) = (routing.top_k, rows * routing.top_k);
+    let (mut experts, mut weights) = (vec![0u8; n * 4], vec![0u8; n * 4]);
+    gpu.device.download(&routing.experts, 0, &mut experts)?;
+    gpu.device.download(&routing.weights, 0, &mut weights)?;
+    let words = |b: &[u8]| b.as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w)).collect::<Vec<_>>();
+    let (experts, weights) = (words(&experts), words(&weights));
+    let all: Vec<_> = experts.into_iter().zip(weights.into_iter().map(f32::from_bits)).collect();
+    Ok(all.chunks_exact(k.max(1)).map(<[_]>::to_vec).collect())
+}
+
+/// [`crate::Backend::experts`].
+pub(super) fn experts(
+    gpu: &Cuda,
+    x: &CudaBuffer,
+    rows: usize,
+    routing: &CudaRouting,
+    gate_up: &CudaWeight,
+    down: &CudaWeight,
+    dst: &mut CudaBuffer,
+) -> Result<()> {
+    let (count, inner) = (gate_up.stack("experts")?, down.inputs);
+    check::equal("experts", "experts of down", down.stack("experts")?, count)?;
+    check::equal("experts", "rows of gate_up", gate_up.out, 2 * inner)?;
+    check::at_least("experts", "the routing", routing.rows, rows)?;
+    let x = x.get("experts", 0, rows * gate_up.inputs)?;
+    let dst = dst.get("experts", 0, rows * down.out)?;
+    let mix = Mix { gpu, x, rows, routing, gate_up, down, experts: count, dst };
+    match rows {
+        0 => Ok(()),
+        1..MANY => mix.few(),
+        _ => mix.many(),
     }
+}
 
-    pub(super) fn chosen(&self, routing: &CudaRouting, rows: usize) -> Result<Vec<Vec<(u32, f32)>>> {
-        check::at_least("read_routing", "the routing", routing.rows, rows)?;
-        let (k, n) = (routing.top_k, rows * routing.top_k);
-        let (mut experts, mut weights) = (vec![0u8; n * 4], vec![0u8; n * 4]);
-        self.device.download(&routing.experts, 0, &mut experts)?;
-        self.device.download(&routing.weights, 0, &mut weights)?;
-        let words = |b: &[u8]| b.as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w)).collect::<Vec<_>>();
-        let (experts, weights) = (words(&experts), words(&weights));
-        let all: Vec<_> = experts.into_iter().zip(weights.into_iter().map(f32::from_bits)).collect();
-        Ok(all.chunks_exact(k.max(1)).map(<[_]>::to_vec).collect())
-    }
+/// The routed experts of some rows, at address `x`; sizes were checked.
+struct Mix<'a> {
+    gpu: &'a Cuda,
+    x: u64,
+    rows: usize,
+    routing: &'a CudaRouting,
+    gate_up: &'a CudaWeight,
+    down: &'a CudaWeight,
+    experts: usize,
+    dst: u64,
+}
 
-    pub(super) fn mix(
-        &self,
-        x: &CudaBuffer,
-        rows: usize,
-        routing: &CudaRouting,
-        gate_up: &CudaWeight,
-        down: &CudaWeight,
-        dst: &mut CudaBuffer,
-    ) -> Result<()> {
-        let (experts, inner) = (gate_up.stack("experts")?, down.inputs);
-        check::equal("experts", "experts of down", down.stack("experts")?, experts)?;
-        check::equal("experts", "rows of gate_up", gate_up.out, 2 * inner)?;
-        check::at_least("experts", "the routing", routing.rows, rows)?;
-        let sizes = Sizes { experts, inputs: gate_up.inputs, inner, outputs: down.out };
-        let x = x.get("experts", 0, rows * sizes.inputs)?;
-        let dst = dst.get("experts", 0, rows * sizes.outputs)?;
-        if rows == 0 {
-            return Ok(());
-        }
-        match rows < MANY {
-            true => self.mix_few(x, rows, routing, gate_up, down, &sizes, dst),
-            false => self.mix_many(x, rows, routing, gate_up, down, &sizes, dst),
-        }
-    }
-
+impl Mix<'_> {
     /// By output rows, one assignment at a time.
-    #[allow(clippy::too_many_arguments)]
-    fn mix_few(
-        &self,
-        x: u64,
-        rows: usize,
-        routing: &CudaRouting,
-        gate_up: &CudaWeight,
-        down: &CudaWeight,
-        s: &Sizes,
-        dst: u64,
-    ) -> Result<()> {
+    fn few(&self) -> Result<()> {
+        let Self { gpu, x, rows, routing, gate_up, down, dst, .. } = *self;
+        let (count, wide) = (self.experts, down.inputs);
         let assignments = rows * routing.top_k;
-        let mut state = self.state();
-        let mid = room(&self.device, &mut state.inner, assignments * s.inner * 4)?.pointer();
+        let mut state = gpu.state();
+        let mid = room(&gpu.device, &mut state.inner, assignments * wide * 4)?.pointer();
         let (chosen, weights, top_k) = (routing.experts.pointer(), routing.weights.pointer(), routing.top_k as u32);
-        let (experts, inner, outputs) = (s.experts as u32, s.inner as u32, s.outputs as u32);
-        let grid = [s.inner.div_ceil(8), assignments, 1];
+        let (experts, inner, outputs) = (count as u32, wide as u32, down.out as u32);
+        let grid = [wide.div_ceil(8), assignments, 1];
         let args = args![gate_up.raw(), experts, inner, x, chosen, top_k, mid];
         // SAFETY: the parameters of `experts_gate_up_*`; the caller checked sizes, the scratch has room for every assignment.
-        unsafe { self.device.launch(by_format!(gate_up.format, "experts_gate_up_", ""), grid, 128, 0, args)? };
-        let grid = [s.outputs.div_ceil(8), rows, 1];
+        unsafe { gpu.device.launch(by_format!(gate_up.format, "experts_gate_up_", ""), grid, 128, 0, args)? };
+        let grid = [down.out.div_ceil(8), rows, 1];
         let args = args![down.raw(), experts, outputs, mid, chosen, weights, top_k, dst];
         // SAFETY: the parameters of `experts_down_*`, as above.
-        unsafe { self.device.launch(by_format!(down.format, "experts_down_", ""), grid, 128, 0, args) }
+        unsafe { gpu.device.launch(by_format!(down.format, "experts_down_", ""), grid, 128, 0, args) }
     }
 
     /// Grouped by expert, in tiles.
-    #[allow(clippy::too_many_arguments)]
-    fn mix_many(
-        &self,
-        x: u64,
-        rows: usize,
-        routing: &CudaRouting,
-        gate_up: &CudaWeight,
-        down: &CudaWeight,
-        s: &Sizes,
-        dst: u64,
-    ) -> Result<()> {
+    fn many(&self) -> Result<()> {
+        let Self { gpu, x, rows, routing, gate_up, down, dst, .. } = *self;
+        let (count, wide) = (self.experts, down.inputs);
         let assignments = rows * routing.top_k;
         // An expert with n assignments has n / 32 whole parts and at most one more.
-        let parts = assignments / TILE + s.experts.min(assignments);
-        let mut guard = self.state();
+        let parts = assignments / TILE + count.min(assignments);
+        let mut guard = gpu.state();
         let state = &mut *guard;
-        let mid = room(&self.device, &mut state.inner, assignments * s.inner * 4)?.pointer();
-        let part = room(&self.device, &mut state.part, assignments * s.outputs * 4)?.pointer();
+        let mid = room(&gpu.device, &mut state.inner, assignments * wide * 4)?.pointer();
+        let part = room(&gpu.device, &mut state.part, assignments * down.out * 4)?.pointer();
         let list_bytes = (assignments * 4).next_multiple_of(16);
-        let list = room(&self.device, &mut state.lists, 16 + list_bytes + parts * WORK)?.pointer() + 16;
-        let (count, work) = (list - 16, list + list_bytes as u64);
+        let list = room(&gpu.device, &mut state.lists, 16 + list_bytes + parts * WORK)?.pointer() + 16;
+        let (used, work) = (list - 16, list + list_bytes as u64);
         let (chosen, weights, top_k) = (routing.experts.pointer(), routing.weights.pointer(), routing.top_k as u32);
-        let (experts, inner, outputs) = (s.experts as u32, s.inner as u32, s.outputs as u32);
-        let args = args![chosen, assignments as u32, experts, list, work, count];
+        let (experts, inner, outputs) = (count as u32, wide as u32, down.out as u32);
+        let args = args![chosen, assignments as u32, experts, list, work, used];
         // SAFETY: the parameters of `experts_group`; the lists have room for every assignment and part.
-        unsafe { self.device.launch("experts_group", [1, 1, 1], 256, (2 * s.experts + 1) * 4, args)? };
-        let grid = [s.inner.div_ceil(TILE / 2), parts, 1];
-        let args = args![gate_up.raw(), inner, x, top_k, list, work, count, mid];
+        unsafe { gpu.device.launch("experts_group", [1, 1, 1], 256, (2 * count + 1) * 4, args)? };
+        let grid = [wide.div_ceil(TILE / 2), parts, 1];
+        let args = args![gate_up.raw(), inner, x, top_k, list, work, used, mid];
         // SAFETY: the parameters of `experts_gate_up_*_tile`; the caller checked sizes, the scratch has room for every assignment.
-        unsafe { self.device.launch(by_format!(gate_up.format, "experts_gate_up_", "_tile"), grid, 256, 0, args)? };
-        let grid = [s.outputs.div_ceil(TILE), parts, 1];
-        let args = args![down.raw(), outputs, mid, list, work, count, part];
+        unsafe { gpu.device.launch(by_format!(gate_up.format, "experts_gate_up_", "_tile"), grid, 256, 0, args)? };
+        let grid = [down.out.div_ceil(TILE), parts, 1];
+        let args = args![down.raw(), outputs, mid, list, work, used, part];
         // SAFETY: the parameters of `experts_down_*_tile`, as above.
-        unsafe { self.device.launch(by_format!(down.format, "experts_down_", "_tile"), grid, 256, 0, args)? };
+        unsafe { gpu.device.launch(by_format!(down.format, "experts_down_", "_tile"), grid, 256, 0, args)? };
         let args = args![part, experts, outputs, chosen, weights, top_k, dst];
         // SAFETY: the parameters of `experts_combine`, as above.
-        unsafe { self.device.launch("experts_combine", [s.outputs.div_ceil(256), rows, 1], 256, 0, args) }
+        unsafe { gpu.device.launch("experts_combine", [down.out.div_ceil(256), rows, 1], 256, 0, args) }
     }
 }

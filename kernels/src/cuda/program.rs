@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use cudarc::nvrtc::sys;
 
 /// Sources in the order of `kernels.cu`, which includes them.
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 7] = [
     ("common.cuh", include_str!("../../cuda/common.cuh")),
     ("matmul.cuh", include_str!("../../cuda/matmul.cuh")),
     ("rows.cuh", include_str!("../../cuda/rows.cuh")),
     ("attention.cuh", include_str!("../../cuda/attention.cuh")),
     ("moe.cuh", include_str!("../../cuda/moe.cuh")),
     ("paint.cuh", include_str!("../../cuda/paint.cuh")),
+    ("sample.cuh", include_str!("../../cuda/sample.cuh")),
 ];
 
 /// Machine code of the architectures that build.rs names, and PTX for later ones.

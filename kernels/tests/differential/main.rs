@@ -4,4 +4,5 @@ mod heads;
 mod image;
 mod layer;
 mod rows;
+mod sample;
 mod support;

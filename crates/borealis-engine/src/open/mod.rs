@@ -23,7 +23,6 @@ use crate::layout::Layout;
 use crate::plan::{Plan, PlanSpec};
 use crate::prompt::PromptRows;
 use crate::request::{Conditioning, Media, OutputKind, Request};
-use crate::sampler::Rule;
 use crate::stream::{Outlet, ROOM};
 use crate::validate;
 use crate::work::{Open, TailRow, Work};
@@ -294,7 +293,7 @@ impl Asker<'_> {
             variants: self.request.variants,
             seed: self.request.seed,
             guidance: asked.guidance,
-            text_rule: Rule::new(&self.request.sampling, asked.sampling),
+            text_rule: crate::submit::rule(&self.request.sampling, asked.sampling),
             rules: Vec::new(),
             given: Vec::new(),
             source: Vec::new(),

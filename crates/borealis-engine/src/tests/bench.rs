@@ -14,11 +14,11 @@ use crate::features::FeatureWriter;
 use crate::layout::Layout;
 use crate::plan::{Plan, PlanSpec};
 use crate::prompt::{PromptBuilder, Source, SourceFrame};
-use crate::sampler::Rule;
 use crate::scheduler::{Scheduler, Step};
 use crate::stream::{EventStream, Outlet, Waker};
 use crate::window::Window;
 use crate::work::{TailRow, Work};
+use borealis_kernels::Rule;
 
 /// What a test varies.
 #[derive(Debug, Clone)]

@@ -15,13 +15,13 @@ use crate::engine::{Engine, EngineConfig};
 use crate::features::FeatureWriter;
 use crate::geometry::Geometry;
 use crate::inputs::Inputs;
-use crate::philox::{Noise, philox4x32};
 use crate::prompt::{Source, SourceFrame};
 use crate::request::{Conditioning, Media, OutputKind, Request, Sampling};
 use crate::scheduler::{Scheduler, Step};
 use crate::stream::{Outlet, Waker};
 use crate::submit::{Length, Preparation};
 use crate::validate;
+use borealis_kernels::{Noise, philox4x32};
 
 struct Golden {
     json: Value,
@@ -186,7 +186,7 @@ fn generate(engine: &Engine, golden: &Golden, case: &Value, device: DeviceSpec) 
     let (outlet, _stream) = Outlet::new(1, Waker::new().0, Waker::new().0);
     let mut work = preparation.work(0, &outlet, plan, &inputs, Instant::now()).unwrap();
     if let Some(sampling) = case.get("sampling") {
-        let rule = |name: &str, rule: &mut crate::sampler::Rule| {
+        let rule = |name: &str, rule: &mut borealis_kernels::Rule| {
             let get = |key: &str| sampling[name].get(key).and_then(Value::as_f64);
             rule.temperature = get("temperature").unwrap_or(0.0) as f32;
             rule.top_k = get("top_k").unwrap_or(0.0) as usize;

@@ -1,7 +1,7 @@
 //! A model that is a hash: what it predicts depends on every row that is visible, two layers deep, and on nothing else. It refuses what a scheduler must never do:
 //! to see slots that were not written, to write slots that are not reserved.
 
-use borealis_kernels::{KvFormat, QuantFormat};
+use borealis_kernels::{Drawer, KvFormat, QuantFormat};
 use borealis_model::{
     Batch, Forward, Logits, ModelConfig, ModelError, Result, Row, SlotRange, StepCost, Summary, Trace,
 };
@@ -216,6 +216,8 @@ impl Forward for Mock {
         if self.steps > self.breaks_after {
             out.values.fill(f32::NAN);
         }
+        let mut host = Drawer::default();
+        out.ids = batch.draws.list.iter().map(|d| out.draw(&mut host, d, batch.draws.seen(d))).collect();
         Ok(())
     }
 

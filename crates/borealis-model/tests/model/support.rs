@@ -1,6 +1,6 @@
 //! Checkpoints, batches and comparisons that the tests share.
 
-use borealis_kernels::{DeviceSpec, QuantFormat, Span};
+use borealis_kernels::{DeviceSpec, Draws, QuantFormat, Span};
 use borealis_model::{Batch, Forward, Logits, ModelConfig, Query, Row, load, tensor_names};
 use borealis_weights::testing::{CheckpointBuilder, uniform};
 use borealis_weights::{Checkpoint, Manifest};
@@ -173,6 +173,7 @@ pub fn part(batch: &Batch, range: std::ops::Range<usize>) -> Batch {
         codes: batch.codes.clone(),
         features: batch.features.clone(),
         queries: queries.map(|q| Query { row: q.row - range.start, ..q.clone() }).collect(),
+        draws: Draws::default(),
     }
 }
 

@@ -5,7 +5,7 @@
 //! softmax (Gumbel 1954), needs no normalisation, and its noise is addressed by position, so that the draw at a position does not depend
 //! on when or beside what it is made.
 
-use crate::philox::{MOST_GUMBEL, Noise, gumbel, gumbel_bound};
+use super::philox::{MOST_GUMBEL, Noise, gumbel, gumbel_bound};
 
 /// How ids of one kind are drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -38,8 +38,8 @@ pub fn gumbel_bound(word: u32) -> f64 {
 /// The noise of one stream of ids of one generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noise {
-    key: [u32; 2],
-    stream: u32,
+    pub(crate) key: [u32; 2],
+    pub(crate) stream: u32,
 }
 
 impl Noise {
