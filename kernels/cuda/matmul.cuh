@@ -1,4 +1,4 @@
-// Products of rows with a matrix, two ways that give the same bits.
+// Products of rows with a matrix in f32, two ways that give the same bits; tensor.cuh has those of other formats.
 //
 // Sixteen lanes share one output: lane t adds up, in ascending order, the products of inputs k with (k / 8) % 16 == t; then the lanes' sums
 // are added in the order of `lane_sum`. That is the whole definition of a product here: it does not mention the number of rows. `matmul_rows`
@@ -154,6 +154,3 @@ DEVICE void matmul_tile(Matrix w, u32 from, u32 outputs, u32 per_stack, const fl
         matmul_tile<F>(w, from, outputs, per_stack, x, in, rows, out, to, add);                                                                \
     }
 MATMUL(F32, f32)
-MATMUL(Bf16, bf16)
-MATMUL(Int8, int8)
-MATMUL(Int4, int4)

@@ -2,7 +2,7 @@
 //
 // Few rows: `experts_gate_up` and `experts_down` go by output rows, an assignment (row, choice) at a time: nothing is sorted or padded.
 // Many rows: assignments are grouped by expert on the device and worked on in tiles of 32. Both give the same bits: a product is defined by
-// matmul.cuh, and a row's experts are summed in ascending order of their index.
+// matmul.cuh (f32) or tensor.cuh (other formats), and a row's experts are summed in ascending order of their index.
 
 #pragma once
 
@@ -105,6 +105,12 @@ DEVICE void route(Matrix w, const float* x, RouterRules rules, const float* bias
     choose(rules, s, bias, closed, lane, experts + at, weights + at);
 }
 
+// A routing from outside: one expert a row, with weight 1.
+KERNEL(assign, 256, (const u32* list, u64 len, u32* experts, float* weights)) {
+    const u64 i = thread_index();
+    if (i < len) experts[i] = list[i], weights[i] = 1.0f;
+}
+
 // grid: (inner / 8, rows * top_k), 128 threads. `inner[a] = silu(gate) * up` of assignment a.
 template <class F>
 DEVICE void experts_gate_up(Matrix w, u32 experts, u32 inner, const float* x, const u32* chosen, u32 top_k, float* out) {
@@ -143,6 +149,41 @@ DEVICE void experts_down(Matrix w, u32 experts, u32 outputs, const float* inner,
         least = e + 1;
     }
     if (o < outputs && threadIdx.x % LANES == 0) dst[at2(row, outputs) + o] += sum;
+}
+
+// The two kernels above on tensor cores: grid (inner / 16, rows * top_k) and (outputs / 16, rows), 256 threads.
+template <class F>
+DEVICE void experts_gate_up_few(Matrix w, u32 experts, u32 inner, const float* x, const u32* chosen, u32 top_k, float* out) {
+    SHARED float parts[SPLITS][2][1][OUTS][8];
+    const u32 a = blockIdx.y, e = chosen[a], i0 = blockIdx.x * OUTS, mine = inner - i0 < OUTS ? inner - i0 : OUTS;
+    if (e >= experts) return;
+    const u64 gate = u64(e) * 2 * inner + i0;
+    const u64 first[2] = {gate, gate + inner};
+    const float* row[1] = {threadIdx.x % 32 < 4 ? x + at2(a / top_k, w.inputs) : nullptr};
+    few<F, 2, 1>(w, first, mine, row, w.inputs % 4 == 0, parts);
+    __syncthreads();
+    const u32 i = threadIdx.x;
+    if (i < mine) out[at2(a, inner) + i0 + i] = silu(joined<2, 1>(parts, 0, 0, i, 0)) * joined<2, 1>(parts, 1, 0, i, 0);
+}
+
+template <class F>
+DEVICE void experts_down_few(Matrix w, u32 experts, u32 outputs, const float* inner, const u32* chosen, const float* weights, u32 top_k, float* dst) {
+    SHARED float parts[SPLITS][1][1][OUTS][8];
+    const u32 row = blockIdx.y, o0 = blockIdx.x * OUTS, mine = outputs - o0 < OUTS ? outputs - o0 : OUTS, o = threadIdx.x;
+    const u64 at = at2(row, top_k);
+    float sum = 0.0f;
+    u32 least = 0;
+    for (u32 n = next_choice(chosen + at, top_k, 0, experts); n != NONE; n = next_choice(chosen + at, top_k, least, experts)) {
+        const u32 e = chosen[at + n];
+        const u64 first[1] = {u64(e) * outputs + o0};
+        const float* x[1] = {threadIdx.x % 32 < 4 ? inner + at2(u32(at) + n, w.inputs) : nullptr};
+        few<F, 1, 1>(w, first, mine, x, w.inputs % 4 == 0, parts);
+        __syncthreads();
+        if (o < mine) sum = fmaf(weights[at + n], joined<1, 1>(parts, 0, 0, o, 0), sum);
+        __syncthreads();
+        least = e + 1;
+    }
+    if (o < mine) dst[at2(row, outputs) + o0 + o] += sum;
 }
 
 // Part of one expert's assignments.
@@ -226,6 +267,43 @@ DEVICE void experts_down_tile(Matrix w, u32 outputs, const float* inner, const u
         if (o + i < outputs) out[o + i] = v[i];
 }
 
+// The two tiles above on tensor cores: grid (inner / 32, most parts), a tile of 32 gates and their 32 ups, and (outputs / 64, most parts), 256 threads.
+template <class F>
+DEVICE void experts_gate_up_wide(Matrix w, u32 inner, const float* x, u32 top_k, const u32* list, const Work* work, const u32* parts, float* out) {
+    SHARED Wide<F> s;
+    if (blockIdx.y >= *parts) return;
+    const Work part = work[blockIdx.y];
+    const u32 i0 = blockIdx.x * (WIDE / 2);
+    if (threadIdx.x < WIDE) {
+        const u32 n = threadIdx.x, i = i0 + n % (WIDE / 2);
+        if (n < SIDE) s.rows[n] = n < part.count ? x + at2(list[part.first + n] / top_k, w.inputs) : nullptr;
+        s.outputs[n] = i < inner ? u64(part.expert) * 2 * inner + (n < WIDE / 2 ? 0 : inner) + i : ~u64(0);
+    }
+    Wide<F>::sums(s, w, w.inputs % 4 == 0);
+    for (u32 n = threadIdx.x; n < SIDE * WIDE / 2; n += blockDim.x) {
+        const u32 r = n / (WIDE / 2), i = n % (WIDE / 2);
+        if (r < part.count && i0 + i < inner) out[at2(list[part.first + r], inner) + i0 + i] = silu(s.out[r][i]) * s.out[r][WIDE / 2 + i];
+    }
+}
+
+template <class F>
+DEVICE void experts_down_wide(Matrix w, u32 outputs, const float* inner, const u32* list, const Work* work, const u32* parts, float* out) {
+    SHARED Wide<F> s;
+    if (blockIdx.y >= *parts) return;
+    const Work part = work[blockIdx.y];
+    const u32 o0 = blockIdx.x * WIDE;
+    if (threadIdx.x < WIDE) {
+        const u32 n = threadIdx.x;
+        if (n < SIDE) s.rows[n] = n < part.count ? inner + at2(list[part.first + n], w.inputs) : nullptr;
+        s.outputs[n] = o0 + n < outputs ? u64(part.expert) * outputs + o0 + n : ~u64(0);
+    }
+    Wide<F>::sums(s, w, w.inputs % 4 == 0);
+    for (u32 n = threadIdx.x; n < SIDE * WIDE; n += blockDim.x) {
+        const u32 r = n / WIDE, o = n % WIDE;
+        if (r < part.count && o0 + o < outputs) out[at2(list[part.first + r], outputs) + o0 + o] = s.out[r][o];
+    }
+}
+
 // grid: (outputs / 256, rows), 256 threads. `dst[r] += sum of weight * part[a]` over the row's experts in ascending order.
 KERNEL(experts_combine, 256, (const float* part, u32 experts, u32 outputs, const u32* chosen, const float* weights, u32 top_k, float* dst)) {
     const u32 row = blockIdx.y, o = blockIdx.x * blockDim.x + threadIdx.x;
@@ -240,23 +318,29 @@ KERNEL(experts_combine, 256, (const float* part, u32 experts, u32 outputs, const
     dst[at2(row, outputs) + o] += sum;
 }
 
-#define MOE(F, name)                                                                                                                           \
+#define ROUTE(F, name)                                                                                                                         \
     KERNEL(route_##name, 256, (Matrix w, const float* x, RouterRules rules, const float* bias, u32* experts, float* weights)) {                 \
         route<F>(w, x, rules, bias, experts, weights);                                                                                         \
+    }
+ROUTE(F32, f32)
+ROUTE(Bf16, bf16)
+ROUTE(Int8, int8)
+ROUTE(Int4, int4)
+
+#define EXPERTS(F, name, threads, gate_up, down, gate_up_many, down_many)                                                                      \
+    KERNEL(experts_gate_up_##name, threads, (Matrix w, u32 experts, u32 inner, const float* x, const u32* chosen, u32 top_k, float* out)) {    \
+        gate_up<F>(w, experts, inner, x, chosen, top_k, out);                                                                                  \
     }                                                                                                                                          \
-    KERNEL(experts_gate_up_##name, 128, (Matrix w, u32 experts, u32 inner, const float* x, const u32* chosen, u32 top_k, float* out)) {        \
-        experts_gate_up<F>(w, experts, inner, x, chosen, top_k, out);                                                                          \
-    }                                                                                                                                          \
-    KERNEL(experts_down_##name, 128, (Matrix w, u32 experts, u32 outputs, const float* inner, const u32* chosen, const float* weights, u32 top_k, float* dst)) { \
-        experts_down<F>(w, experts, outputs, inner, chosen, weights, top_k, dst);                                                              \
+    KERNEL(experts_down_##name, threads, (Matrix w, u32 experts, u32 outputs, const float* inner, const u32* chosen, const float* weights, u32 top_k, float* dst)) { \
+        down<F>(w, experts, outputs, inner, chosen, weights, top_k, dst);                                                                      \
     }                                                                                                                                          \
     KERNEL(experts_gate_up_##name##_tile, 256, (Matrix w, u32 inner, const float* x, u32 top_k, const u32* list, const Work* work, const u32* parts, float* out)) { \
-        experts_gate_up_tile<F>(w, inner, x, top_k, list, work, parts, out);                                                                   \
+        gate_up_many<F>(w, inner, x, top_k, list, work, parts, out);                                                                           \
     }                                                                                                                                          \
     KERNEL(experts_down_##name##_tile, 256, (Matrix w, u32 outputs, const float* inner, const u32* list, const Work* work, const u32* parts, float* out)) { \
-        experts_down_tile<F>(w, outputs, inner, list, work, parts, out);                                                                       \
+        down_many<F>(w, outputs, inner, list, work, parts, out);                                                                               \
     }
-MOE(F32, f32)
-MOE(Bf16, bf16)
-MOE(Int8, int8)
-MOE(Int4, int4)
+EXPERTS(F32, f32, 128, experts_gate_up, experts_down, experts_gate_up_tile, experts_down_tile)
+EXPERTS(Bf16, bf16, 256, experts_gate_up_few, experts_down_few, experts_gate_up_wide, experts_down_wide)
+EXPERTS(Int8, int8, 256, experts_gate_up_few, experts_down_few, experts_gate_up_wide, experts_down_wide)
+EXPERTS(Int4, int4, 256, experts_gate_up_few, experts_down_few, experts_gate_up_wide, experts_down_wide)

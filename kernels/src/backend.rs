@@ -1,10 +1,6 @@
 //! The seam between the model and a device: one trait, one buffer type per device.
 
-<<<<<<< HEAD
-use crate::{HostTensor, KernelError, KvFormat, QuantFormat};
-=======
-use crate::{Drawer, Draws, HostTensor, KernelError, QuantFormat, check};
->>>>>>> 70261f9 (Draw ids where the logits lie: one operation, on the host or by a CUDA kernel)
+use crate::{Drawer, Draws, HostTensor, KernelError, KvFormat, QuantFormat, check};
 
 /// Result of a kernel.
 pub type Result<T> = std::result::Result<T, KernelError>;

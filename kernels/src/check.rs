@@ -1,10 +1,8 @@
 //! Size checks that all backends share, and small tables that are part of an operation's definition.
 
-<<<<<<< HEAD
-use crate::{Canvas, Columns, HostTensor, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
-=======
-use crate::{Canvas, Columns, Draws, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result};
->>>>>>> 70261f9 (Draw ids where the logits lie: one operation, on the host or by a CUDA kernel)
+use crate::{
+    Canvas, Columns, Draws, HostTensor, KernelError, Patches, RopeSpec, RouterSpec, Span, Target, backend::Result,
+};
 
 /// Fails unless `have >= want`.
 pub(crate) fn at_least(op: &'static str, name: &str, have: usize, want: usize) -> Result<()> {

@@ -12,6 +12,8 @@ pub enum DeviceSpec {
     Cpu,
     /// [`crate::Cuda`]: the NVIDIA GPU with this number.
     Cuda(usize),
+    /// The same without CUDA graphs, for comparisons: the results have the same bits.
+    CudaEager(usize),
     /// [`crate::Metal`]: the GPU of a Mac.
     Metal,
     /// [`crate::Reference`] on candle's CPU device.
@@ -41,6 +43,11 @@ impl DeviceSpec {
             Self::Auto => Ok(Self::best().and_then(|best| best.open().ok()).unwrap_or(Device::Cpu)),
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(ordinal) => Cuda::open(*ordinal).map(Device::Cuda),
+            Self::CudaEager(ordinal) => {
+                let cuda = Cuda::open(*ordinal)?;
+                cuda.graphs(false)?;
+                Ok(Device::Cuda(cuda))
+            }
             Self::Metal => Metal::open().map(Device::Metal),
             Self::Reference => Ok(Device::Reference(Reference::new())),
             Self::ReferenceMetal => Reference::on_metal().map(Device::Reference),
@@ -123,10 +130,12 @@ impl std::str::FromStr for DeviceSpec {
             "metal" => Ok(Self::Metal),
             "reference" => Ok(Self::Reference),
             "reference:metal" => Ok(Self::ReferenceMetal),
-            _ => match s.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
-                Some(n) => Ok(Self::Cuda(n)),
-                None => Err(KernelError::Device(s.to_string())),
-            },
+            "cuda-eager" => Ok(Self::CudaEager(0)),
+            _ => {
+                let number = |prefix: &str| s.strip_prefix(prefix).and_then(|n| n.parse().ok());
+                let eager = || number("cuda-eager:").map(Self::CudaEager);
+                number("cuda:").map(Self::Cuda).or_else(eager).ok_or_else(|| KernelError::Device(s.to_string()))
+            }
         }
     }
 }
@@ -137,6 +146,7 @@ impl std::fmt::Display for DeviceSpec {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::CudaEager(n) => write!(f, "cuda-eager:{n}"),
             Self::Metal => f.write_str("metal"),
             Self::Reference => f.write_str("reference"),
             Self::ReferenceMetal => f.write_str("reference:metal"),
@@ -150,11 +160,11 @@ mod tests {
 
     #[test]
     fn names_come_back() {
-        for name in ["auto", "cpu", "cuda:0", "cuda:17", "metal", "reference", "reference:metal"] {
+        for name in ["auto", "cpu", "cuda:0", "cuda:17", "cuda-eager:2", "metal", "reference", "reference:metal"] {
             assert_eq!(name.parse::<DeviceSpec>().unwrap().to_string(), name);
         }
         assert_eq!("cuda".parse::<DeviceSpec>().unwrap(), DeviceSpec::Cuda(0));
-        for bad in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "metal:0", "reference:cuda"] {
+        for bad in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "cuda-eager:", "CPU", "metal:0", "reference:cuda"] {
             assert!(matches!(bad.parse::<DeviceSpec>(), Err(KernelError::Device(name)) if name == bad));
         }
     }

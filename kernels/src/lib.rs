@@ -34,7 +34,7 @@ pub use candle_core as candle;
 pub use candle_nn;
 
 pub use cpu::{Cpu, CpuBuffer, CpuKv, CpuRouting, CpuWeight, Instructions};
-pub use cuda::{Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight};
+pub use cuda::{Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight, GraphCounts};
 pub use device::{Device, DeviceSpec};
 pub use error::KernelError;
 pub use host::{HostTensor, HostType, QuantFormat};

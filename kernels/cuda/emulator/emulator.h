@@ -19,6 +19,7 @@
 #include <mutex>
 #include <string>
 #include <sys/mman.h>
+#include <tuple>
 #include <ucontext.h>
 #include <unistd.h>
 #include <utility>
@@ -40,6 +41,7 @@ struct alignas(8) uint2 {
     unsigned x, y;
 };
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 static inline float3 make_float3(float x, float y, float z) { return {x, y, z}; }
 
 template <class T>
@@ -101,6 +103,8 @@ struct Fiber {
 struct Warp {
     Barrier barrier;
     uint64_t values[2][32];
+    float* sums[32];
+    unsigned left[32][4], right[32][2];
 };
 
 static const unsigned MAX_THREADS = 1024;
@@ -144,6 +148,33 @@ static inline T __shfl_xor_sync(unsigned, T value, int d) {
     values[lane] = bits_as<unsigned>(value);
     reach(w.barrier, 32);
     return bits_as<T>(unsigned(values[lane ^ unsigned(d)]));
+}
+
+// D[16][8] += A[16][16] B[16][8] of one warp, in PTX's layout of mma.m16n8k16: of lane 4 g + t, A holds rows g and g + 8 at columns 2 t, 2 t + 1 (registers 0, 1) and
+// 2 t + 8, 2 t + 9 (2, 3); B rows 2 t, 2 t + 1 and 2 t + 8, 2 t + 9 of column g; D rows g (0, 1) and g + 8 (2, 3) at columns 2 t, 2 t + 1. The lane that comes last computes.
+static void mma(float* d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+    Warp& w = warps[threadIdx.x / 32];
+    const unsigned lane = threadIdx.x % 32, a[4] = {a0, a1, a2, a3}, b[2] = {b0, b1};
+    w.sums[lane] = d;
+    memcpy(w.left[lane], a, sizeof a);
+    memcpy(w.right[lane], b, sizeof b);
+    if (w.barrier.arrived == 31) {
+        float left[16][16], right[16][8], sums[16][8];
+        for (unsigned l = 0; l < 32; l++)
+            for (unsigned n = 0; n < 2; n++)
+                for (unsigned i = 0; i < 4; i++) {
+                    const unsigned g = l / 4, k = l % 4 * 2 + n;
+                    left[g + i % 2 * 8][k + i / 2 * 8] = __uint_as_float(n ? w.left[l][i] & 0xffff0000u : w.left[l][i] << 16);
+                    if (i < 2) right[k + i * 8][g] = __uint_as_float(n ? w.right[l][i] & 0xffff0000u : w.right[l][i] << 16);
+                    if (n == 0) sums[g + i / 2 * 8][l % 4 * 2 + i % 2] = w.sums[l][i];
+                }
+        for (unsigned r = 0; r < 16; r++)
+            for (unsigned k = 0; k < 16; k++)
+                for (unsigned c = 0; c < 8; c++) sums[r][c] += left[r][k] * right[k][c];
+        for (unsigned l = 0; l < 32; l++)
+            for (unsigned i = 0; i < 4; i++) w.sums[l][i] = sums[l / 4 + i / 2 * 8][l % 4 * 2 + i % 2];
+    }
+    reach(w.barrier, 32);
 }
 
 template <class T>
@@ -212,7 +243,8 @@ static void run_block(const char* name, bool reverse) {
 struct Kernel {
     std::string name;
     unsigned threads;
-    std::function<void(void**)> call;
+    // A call with the values of its parameters.
+    std::function<std::function<void()>(void**)> bind;
 };
 
 static std::map<std::string, Kernel>& kernels() {
@@ -221,14 +253,15 @@ static std::map<std::string, Kernel>& kernels() {
 }
 
 template <class... A, size_t... I>
-static void call(void (*f)(A...), void** args, std::index_sequence<I...>) {
-    f(*static_cast<A*>(args[I])...);
+static std::function<void()> keep(void (*f)(A...), void** args, std::index_sequence<I...>) {
+    std::tuple<A...> values(*static_cast<A*>(args[I])...);
+    return [f, values] { std::apply(f, values); };
 }
 
 struct Registered {
     template <class... A>
     Registered(const char* name, unsigned threads, void (*f)(A...)) {
-        kernels()[name] = {name, threads, [f](void** args) { call(f, args, std::index_sequence_for<A...>()); }};
+        kernels()[name] = {name, threads, [f](void** args) { return keep(f, args, std::index_sequence_for<A...>()); }};
     }
 };
 
@@ -239,7 +272,7 @@ struct Registered {
     static void name args
 #define SHARED static
 
-static void launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared, void** args) {
+static void launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared, const std::function<void()>& once) {
     if (block.x > kernel.threads || block.x > MAX_THREADS || block.x % 32 || block.y != 1 || block.z != 1 || shared > 48 << 10 || grid.y > 65535 || grid.z > 65535 || !grid.x || !grid.y || !grid.z) {
         fprintf(stderr, "emulator: %s: grid (%u, %u, %u), %u threads, %zu bytes of shared memory\n", kernel.name.c_str(), grid.x, grid.y, grid.z, block.x, shared);
         abort();
@@ -249,7 +282,6 @@ static void launch(const Kernel& kernel, dim3 grid, dim3 block, size_t shared, v
     if (shared && !blocks[shared]) blocks[shared] = guarded(shared, nullptr);
     dynamic_shared = shared ? blocks[shared] : nullptr;
     gridDim = grid, blockDim = block;
-    const std::function<void()> once = [&] { kernel.call(args); };
     body = &once;
     const uint64_t total = uint64_t(grid.x) * grid.y * grid.z;
     for (uint64_t j = 0; j < total; j++) {

@@ -58,7 +58,36 @@ API cuMemFree_v2(Pointer p) {
 API cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = TOTAL - taken, *total = TOTAL, SUCCESS; }
 API cuMemcpyHtoDAsync_v2(Pointer to, const void* from, size_t n, void*) { return memcpy(reinterpret_cast<void*>(to), from, n), SUCCESS; }
 API cuMemcpyDtoHAsync_v2(void* to, Pointer from, size_t n, void*) { return memcpy(to, reinterpret_cast<void*>(from), n), SUCCESS; }
-API cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t n, void*) { return memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), n), SUCCESS; }
+
+// Graphs: what is started between begin and end is kept instead of done. One capture at a time, which is all that a Cuda needs.
+typedef std::vector<std::function<void()>> Graph;
+static thread_local Graph* captured;
+
+static Result start(std::function<void()> work) {
+    if (captured) return captured->push_back(std::move(work)), SUCCESS;
+    std::lock_guard<std::mutex> held(lock);
+    return work(), SUCCESS;
+}
+
+API cuStreamBeginCapture_v2(void*, int) { return captured ? INVALID_VALUE : (captured = new Graph(), SUCCESS); }
+API cuStreamEndCapture(void*, Graph** graph) {
+    if (!captured) return INVALID_VALUE;
+    *graph = captured;
+    captured = nullptr;
+    return SUCCESS;
+}
+API cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, unsigned long long) { return *exec = new Graph(*graph), SUCCESS; }
+API cuGraphDestroy(Graph* graph) { return delete graph, SUCCESS; }
+API cuGraphExecDestroy(Graph* exec) { return delete exec, SUCCESS; }
+API cuGraphLaunch(Graph* exec, void*) {
+    std::lock_guard<std::mutex> held(lock);
+    for (auto& work : *exec) work();
+    return SUCCESS;
+}
+
+API cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t n, void*) {
+    return start([=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), n); });
+}
 API cuMemsetD8Async(Pointer p, unsigned char v, size_t n, void*) { return memset(reinterpret_cast<void*>(p), v, n), SUCCESS; }
 
 API cuModuleLoadData(void** module, const void*) { return *module = &kernels(), SUCCESS; }
@@ -69,9 +98,8 @@ API cuModuleGetFunction(const Kernel** f, void*, const char* name) {
     return *f = &found->second, SUCCESS;
 }
 API cuLaunchKernel(const Kernel* f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*, void** args, void**) {
-    std::lock_guard<std::mutex> held(lock);
-    launch(*f, {gx, gy, gz}, {bx, by, bz}, shared, args);
-    return SUCCESS;
+    const auto once = f->bind(args);
+    return start([=] { launch(*f, {gx, gy, gz}, {bx, by, bz}, shared, once); });
 }
 
 API nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 0, SUCCESS; }

@@ -19,6 +19,7 @@ const WORDS: usize = 32;
 const VALUES: usize = 16;
 
 /// The values of one launch, kept by value until the driver has copied them.
+#[derive(Clone)]
 pub(super) struct Args {
     words: [u64; WORDS],
     starts: [usize; VALUES],
@@ -40,6 +41,11 @@ impl Args {
         self.starts[self.values] = self.used;
         (self.values, self.used) = (self.values + 1, end);
         self
+    }
+
+    /// All values, as words.
+    pub(super) fn words(&self) -> &[u64] {
+        &self.words[..self.used]
     }
 
     /// Pointers to the values, for the driver.

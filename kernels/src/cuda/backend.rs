@@ -5,8 +5,8 @@ use super::{Cuda, CudaBuffer, CudaKv, CudaRouting, CudaWeight, args, bytes, byte
 use super::{attention, moe, sample};
 use crate::backend::Result;
 use crate::{
-    Activation, Backend, Canvas, Columns, Drawer, Draws, HostTensor, KvFormat, Patches, QuantFormat, RopeSpec, Rotation,
-    RouterSpec, Span, Target, check,
+    Activation, Backend, Canvas, Columns, Drawer, Draws, HostTensor, KvFormat, Patches, QuantFormat, RopeSpec,
+    Rotation, RouterSpec, Span, Target, check,
 };
 
 impl Backend for Cuda {
@@ -37,11 +37,13 @@ impl Backend for Cuda {
 
     fn write(&self, dst: &mut CudaBuffer, at: usize, data: &[f32]) -> Result<()> {
         dst.get("write", at, data.len())?;
+        let _state = self.state();
         self.device.upload(&dst.memory, 4 * at, bytes(data))
     }
 
     fn read(&self, src: &CudaBuffer, at: usize, out: &mut [f32]) -> Result<()> {
         src.get("read", at, out.len())?;
+        let _state = self.state();
         self.device.download(&src.memory, 4 * at, bytes_mut(out))
     }
 
@@ -262,6 +264,10 @@ impl Backend for Cuda {
         moe::read_routing(self, routing, rows)
     }
 
+    fn assign(&self, experts: &[u32], out: &mut CudaRouting) -> Result<()> {
+        moe::assign(self, experts, out)
+    }
+
     fn experts(
         &self,
         x: &CudaBuffer,
@@ -281,7 +287,8 @@ impl Backend for Cuda {
         if len == 0 {
             return Ok(());
         }
-        let list = self.state().uploads.send(&self.device, rows.iter().copied())?;
+        let mut state = self.state();
+        let list = state.uploads.send(&self.device, rows.iter().copied())?;
         // SAFETY: the parameters of `gather`; every row lies in the source, as just checked.
         unsafe { self.each("gather", len, args![src, list, width as u32, len as u64, dst]) }
     }
@@ -292,7 +299,8 @@ impl Backend for Cuda {
         if at.is_empty() {
             return Ok(());
         }
-        let list = self.state().uploads.send(&self.device, at.iter().copied())?;
+        let mut state = self.state();
+        let list = state.uploads.send(&self.device, at.iter().copied())?;
         // SAFETY: the parameters of `add_at`; every place lies in the target, as just checked.
         unsafe { self.each("add_at", at.len(), args![dst, list, src, at.len() as u64]) }
     }

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::sys;
 
+use super::graphs::{GraphCounts, LONGEST, Launch, Recorder};
 use super::{Args, program};
 use crate::KernelError;
 use crate::backend::Result;
@@ -25,6 +27,9 @@ pub(super) struct Device {
     stream: sys::CUstream,
     module: sys::CUmodule,
     functions: Mutex<HashMap<&'static str, Function>>,
+    recorder: Mutex<Recorder>,
+    /// How often the host waited or wrote: see [`Device::segment`].
+    segment: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -88,7 +93,9 @@ impl Device {
         })
         .map_err(why)?;
         let functions = Mutex::default();
-        Ok(Arc::new(Self { ordinal, name, capability, raw, context, stream, module, functions }))
+        let recorder = Mutex::new(Recorder::new(true));
+        let segment = AtomicU64::new(1);
+        Ok(Arc::new(Self { ordinal, name, capability, raw, context, stream, module, functions, recorder, segment }))
     }
 
     /// As the driver calls it.
@@ -148,8 +155,68 @@ impl Device {
         Ok(memory)
     }
 
-    /// Copies `data` to byte `at` of `to`. The driver has read `data` when this returns.
+    /// Number of the running segment: lists of the host that were sent in earlier ones may be overwritten.
+    pub(super) fn segment(&self) -> u64 {
+        self.segment.load(Ordering::Relaxed)
+    }
+
+    fn recorder(&self) -> MutexGuard<'_, Recorder> {
+        // A panic between two commands leaves a list that is shorter, and still in order.
+        self.recorder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether work is written down, and replayed when it comes again.
+    pub(super) fn set_graphs(&self, on: bool) -> Result<()> {
+        self.flush()?;
+        self.recorder().on = on;
+        Ok(())
+    }
+
+    /// What was replayed so far.
+    pub(super) fn graph_counts(&self) -> GraphCounts {
+        self.recorder().counts
+    }
+
+    /// Puts what was written down into the stream.
+    fn flush(&self) -> Result<()> {
+        self.enter()?;
+        // SAFETY: the context is current; memory that is dropped flushes first, so all that the commands address is there.
+        unsafe { self.recorder().flush(self.stream) }
+    }
+
+    /// Ends a segment: lists that were sent in it are used no more by what is started from now on. Callers hold the state of their [`super::Cuda`], so that no
+    /// operation is between its list and its kernel.
+    fn end_segment(&self) -> Result<()> {
+        self.flush()?;
+        self.segment.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn push(&self, command: Launch) -> Result<()> {
+        self.enter()?;
+        let mut recorder = self.recorder();
+        // SAFETY: the callers checked the command; see `flush`.
+        unsafe { recorder.push(command, self.stream)? };
+        if recorder.pending() < LONGEST {
+            return Ok(());
+        }
+        drop(recorder);
+        self.flush()
+    }
+
+    /// Copies `data` to byte `at` of `to`, after everything that was started before. The driver has read `data` when this returns.
     pub(super) fn upload(&self, to: &Memory, at: usize, data: &[u8]) -> Result<()> {
+        to.contains(at, data.len())?;
+        self.end_segment()?;
+        self.send_to(to, at, data)
+    }
+
+    /// Copies `data` to the start of `to`, before what is on the list.
+    pub(super) fn send(&self, to: &Memory, data: &[u8]) -> Result<()> {
+        self.send_to(to, 0, data)
+    }
+
+    fn send_to(&self, to: &Memory, at: usize, data: &[u8]) -> Result<()> {
         if data.is_empty() {
             return Ok(());
         }
@@ -166,7 +233,7 @@ impl Device {
             return Ok(());
         }
         from.contains(at, out.len())?;
-        self.enter()?;
+        self.end_segment()?;
         let (pointer, to) = (from.pointer + at as u64, out.as_mut_ptr().cast());
         // SAFETY: both ranges exist, and the stream is waited for before `out` can go.
         check("cuMemcpyDtoHAsync", unsafe { sys::cuMemcpyDtoHAsync_v2(to, pointer, out.len(), self.stream) })?;
@@ -177,14 +244,14 @@ impl Device {
     pub(super) fn copy(&self, from: &Memory, to: &Memory, bytes: usize) -> Result<()> {
         from.contains(0, bytes)?;
         to.contains(0, bytes)?;
-        self.enter()?;
+        self.flush()?;
         // SAFETY: both ranges exist and belong to different allocations.
         check("cuMemcpyDtoDAsync", unsafe { sys::cuMemcpyDtoDAsync_v2(to.pointer, from.pointer, bytes, self.stream) })
     }
 
     /// Waits until all that was started is done; errors of kernels show here.
     pub(super) fn wait(&self) -> Result<()> {
-        self.enter()?;
+        self.end_segment()?;
         // SAFETY: the stream lives as long as `self`.
         check("a kernel", unsafe { sys::cuStreamSynchronize(self.stream) })
     }
@@ -194,6 +261,7 @@ impl Device {
         if let Some(function) = known.get(name) {
             return Ok(*function);
         }
+        self.enter()?;
         let mut raw = std::ptr::null_mut();
         let text = CString::new(name).map_err(|e| KernelError::Cuda { what: name, error: e.to_string() })?;
         // SAFETY: the module is loaded; the name is a C string.
@@ -212,7 +280,7 @@ impl Device {
         grid: [usize; 3],
         threads: u32,
         shared: usize,
-        mut args: Args,
+        args: Args,
     ) -> Result<()> {
         if grid.contains(&0) {
             return Ok(());
@@ -224,25 +292,9 @@ impl Device {
             );
             return Err(KernelError::Cuda { what: name, error });
         }
-        let function = self.function(name)?;
-        self.enter()?;
-        // SAFETY: the caller's promise; sizes fit, as just checked.
-        let result = unsafe {
-            sys::cuLaunchKernel(
-                function.0,
-                x as u32,
-                y as u32,
-                z as u32,
-                threads,
-                1,
-                1,
-                shared as u32,
-                self.stream,
-                args.pointers().as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
-        };
-        check(name, result)
+        let Function(function) = self.function(name)?;
+        let (grid, shared) = ([x as u32, y as u32, z as u32], shared as u32);
+        self.push(Launch { function, name, grid, threads, shared, args })
     }
 }
 
@@ -254,6 +306,7 @@ impl Drop for Device {
         // SAFETY: handles of this object, used for the last time; memory holds the device, so none is left.
         unsafe {
             sys::cuStreamSynchronize(self.stream);
+            self.recorder().clear();
             sys::cuModuleUnload(self.module);
             sys::cuStreamDestroy_v2(self.stream);
             sys::cuDevicePrimaryCtxRelease_v2(self.raw);
@@ -282,6 +335,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        // What is on the list may still use it. An error of that work shows at the next wait.
+        let _ = self.device.flush();
         if self.device.enter().is_ok() {
             // SAFETY: allocated by `allocate`, freed once; the driver waits for kernels that still use it.
             unsafe { sys::cuMemFree_v2(self.pointer) };
@@ -295,7 +350,7 @@ pub(super) fn is_installed() -> bool {
     unsafe { sys::is_culib_present() }
 }
 
-fn check(what: &'static str, result: sys::CUresult) -> Result<()> {
+pub(super) fn check(what: &'static str, result: sys::CUresult) -> Result<()> {
     if result == sys::CUresult::CUDA_SUCCESS {
         return Ok(());
     }

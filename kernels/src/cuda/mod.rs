@@ -1,7 +1,8 @@
 //! NVIDIA GPUs: own kernels (`kernels/cuda/`) through the CUDA driver, which is looked for when a device is opened and never linked.
 //!
 //! All work of a [`Cuda`] goes into one stream in the order of the calls and is done when something is read back. Lists that come from the host
-//! (ids, slots, spans) are kept on the device and sent again only when they change: all layers of a step share them.
+//! (ids, slots, spans) are sent once a step: all layers share them. What a step starts is written down and replayed as one CUDA graph when it comes
+//! again (`graphs.rs`).
 //!
 //! A product has one definition that does not mention the number of rows (`kernels/cuda/matmul.cuh`), so the kernel for one to eight rows and the
 //! one for many give the same bits; attention and experts are built the same way.
@@ -11,6 +12,7 @@ mod arguments;
 mod attention;
 mod backend;
 mod driver;
+mod graphs;
 mod limits;
 mod matmul;
 mod moe;
@@ -29,6 +31,7 @@ use crate::backend::Result;
 use crate::check;
 
 pub use attention::CudaKv;
+pub use graphs::GraphCounts;
 pub use moe::CudaRouting;
 pub use weight::CudaWeight;
 
@@ -52,8 +55,8 @@ struct State {
     lists: Option<Memory>,
     /// A painted frame.
     picture: Option<Memory>,
-    /// Draws, and the ids drawn.
-    draws: Option<Memory>,
+    /// Ids that were drawn.
+    drawn: Option<Memory>,
 }
 
 /// A buffer of [`Cuda`]: f32 numbers.
@@ -80,6 +83,17 @@ impl Cuda {
     /// older than Ampere, no machine code for it.
     pub fn open(ordinal: usize) -> Result<Self> {
         Ok(Self { device: Device::open(ordinal)?, state: Arc::default() })
+    }
+
+    /// Whether repeated work is replayed as CUDA graphs (it is, unless this says otherwise), or every kernel is started when it is asked for. Results have the
+    /// same bits.
+    pub fn graphs(&self, on: bool) -> Result<()> {
+        self.device.set_graphs(on)
+    }
+
+    /// How much was replayed as CUDA graphs so far.
+    pub fn graph_counts(&self) -> GraphCounts {
+        self.device.graph_counts()
     }
 
     /// Whether this machine has NVIDIA's driver, whatever can be done with it.

@@ -1,10 +1,10 @@
 //! Router and routed experts.
 
 use super::driver::Memory;
-use super::matmul::TILE;
+use super::matmul::{OUTPUTS, TILE, on_tensor_cores, tile_outputs};
 use super::{Argument, Cuda, CudaBuffer, CudaWeight, args, by_format, room};
 use crate::backend::Result;
-use crate::{RouterSpec, Scoring, check};
+use crate::{QuantFormat, RouterSpec, Scoring, check};
 
 /// From so many rows on, assignments are grouped by expert. Both ways give the same bits.
 const MANY: usize = 16;
@@ -83,7 +83,7 @@ pub(super) fn route(
     let mut state = gpu.state();
     let bias = match spec.selection_bias.is_empty() {
         true => 0u64,
-        false => state.uploads.send(&gpu.device, spec.selection_bias.iter().map(|b| b.to_bits()))?,
+        false => state.uploads.keep(&gpu.device, spec.selection_bias.iter().map(|b| b.to_bits()))?,
     };
     let shared = (2 * w.out + spec.groups) * 4;
     let args = args![w.raw(), x, rules, bias, out.experts.pointer(), out.weights.pointer()];
@@ -91,11 +91,23 @@ pub(super) fn route(
     unsafe { gpu.device.launch(by_format!(w.format, "route_", ""), [rows, 1, 1], 256, shared, args) }
 }
 
+/// [`crate::Backend::assign`].
+pub(super) fn assign(gpu: &Cuda, list: &[u32], out: &mut CudaRouting) -> Result<()> {
+    check::at_least("assign", "the routing", out.capacity, list.len())?;
+    (out.rows, out.top_k) = (list.len(), 1);
+    let mut state = gpu.state();
+    let at = state.uploads.send(&gpu.device, list.iter().copied())?;
+    let args = args![at, list.len() as u64, out.experts.pointer(), out.weights.pointer()];
+    // SAFETY: the parameters of `assign`; the routing has room, as just checked.
+    unsafe { gpu.each("assign", list.len(), args) }
+}
+
 /// [`crate::Backend::read_routing`].
 pub(super) fn read_routing(gpu: &Cuda, routing: &CudaRouting, rows: usize) -> Result<Vec<Vec<(u32, f32)>>> {
     check::at_least("read_routing", "the routing", routing.rows, rows)?;
     let (k, n) = (routing.top_k, rows * routing.top_k);
     let (mut experts, mut weights) = (vec![0u8; n * 4], vec![0u8; n * 4]);
+    let _state = gpu.state();
     gpu.device.download(&routing.experts, 0, &mut experts)?;
     gpu.device.download(&routing.weights, 0, &mut weights)?;
     let words = |b: &[u8]| b.as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w)).collect::<Vec<_>>();
@@ -128,6 +140,11 @@ pub(super) fn experts(
     }
 }
 
+/// Outputs of a block of the kernels for few rows, and its threads.
+fn block(format: QuantFormat) -> (usize, u32) {
+    if on_tensor_cores(format) { (OUTPUTS, 256) } else { (8, 128) }
+}
+
 /// The routed experts of some rows, at address `x`; sizes were checked.
 struct Mix<'a> {
     gpu: &'a Cuda,
@@ -150,14 +167,16 @@ impl Mix<'_> {
         let mid = room(&gpu.device, &mut state.inner, assignments * wide * 4)?.pointer();
         let (chosen, weights, top_k) = (routing.experts.pointer(), routing.weights.pointer(), routing.top_k as u32);
         let (experts, inner, outputs) = (count as u32, wide as u32, down.out as u32);
-        let grid = [wide.div_ceil(8), assignments, 1];
+        let (some, threads) = block(gate_up.format);
+        let grid = [wide.div_ceil(some), assignments, 1];
         let args = args![gate_up.raw(), experts, inner, x, chosen, top_k, mid];
         // SAFETY: the parameters of `experts_gate_up_*`; the caller checked sizes, the scratch has room for every assignment.
-        unsafe { gpu.device.launch(by_format!(gate_up.format, "experts_gate_up_", ""), grid, 128, 0, args)? };
-        let grid = [down.out.div_ceil(8), rows, 1];
+        unsafe { gpu.device.launch(by_format!(gate_up.format, "experts_gate_up_", ""), grid, threads, 0, args)? };
+        let (some, threads) = block(down.format);
+        let grid = [down.out.div_ceil(some), rows, 1];
         let args = args![down.raw(), experts, outputs, mid, chosen, weights, top_k, dst];
         // SAFETY: the parameters of `experts_down_*`, as above.
-        unsafe { gpu.device.launch(by_format!(down.format, "experts_down_", ""), grid, 128, 0, args) }
+        unsafe { gpu.device.launch(by_format!(down.format, "experts_down_", ""), grid, threads, 0, args) }
     }
 
     /// Grouped by expert, in tiles.
@@ -179,11 +198,11 @@ impl Mix<'_> {
         let args = args![chosen, assignments as u32, experts, list, work, used];
         // SAFETY: the parameters of `experts_group`; the lists have room for every assignment and part.
         unsafe { gpu.device.launch("experts_group", [1, 1, 1], 256, (2 * count + 1) * 4, args)? };
-        let grid = [wide.div_ceil(TILE / 2), parts, 1];
+        let grid = [wide.div_ceil(tile_outputs(gate_up.format) / 2), parts, 1];
         let args = args![gate_up.raw(), inner, x, top_k, list, work, used, mid];
         // SAFETY: the parameters of `experts_gate_up_*_tile`; the caller checked sizes, the scratch has room for every assignment.
         unsafe { gpu.device.launch(by_format!(gate_up.format, "experts_gate_up_", "_tile"), grid, 256, 0, args)? };
-        let grid = [down.out.div_ceil(TILE), parts, 1];
+        let grid = [down.out.div_ceil(tile_outputs(down.format)), parts, 1];
         let args = args![down.raw(), outputs, mid, list, work, used, part];
         // SAFETY: the parameters of `experts_down_*_tile`, as above.
         unsafe { gpu.device.launch(by_format!(down.format, "experts_down_", "_tile"), grid, 256, 0, args)? };

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use cudarc::nvrtc::sys;
 
 /// Sources in the order of `kernels.cu`, which includes them.
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("common.cuh", include_str!("../../cuda/common.cuh")),
     ("matmul.cuh", include_str!("../../cuda/matmul.cuh")),
+    ("tensor.cuh", include_str!("../../cuda/tensor.cuh")),
     ("rows.cuh", include_str!("../../cuda/rows.cuh")),
     ("attention.cuh", include_str!("../../cuda/attention.cuh")),
     ("moe.cuh", include_str!("../../cuda/moe.cuh")),

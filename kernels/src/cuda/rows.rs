@@ -49,7 +49,8 @@ impl Cuda {
         if len == 0 {
             return Ok(());
         }
-        let list = self.state().uploads.send(&self.device, ids.iter().copied())?;
+        let mut state = self.state();
+        let list = state.uploads.send(&self.device, ids.iter().copied())?;
         let args = args![table.raw(), list, codes as u32, groups as u32, out, u32::from(add)];
         // SAFETY: the parameters of `embed_*`; ids and sizes were checked.
         unsafe { self.each(by_format!(table.format, "embed_", ""), len, args) }

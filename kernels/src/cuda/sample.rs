@@ -54,18 +54,18 @@ pub(super) fn sample(
     let rows = check::draws(draws, width)?;
     let from = logits.get("sample", 0, rows * width)?;
     let list = &draws.list;
-    let words: Vec<u8> = list.iter().flat_map(raw).flat_map(u32::to_le_bytes).collect();
     let mut drawn = vec![0u8; list.len() * 4];
     if !list.iter().all(for_host) {
         let mut state = gpu.state();
-        let memory = room(&gpu.device, &mut state.draws, drawn.len() + words.len())?;
-        gpu.device.upload(memory, 0, &words)?;
-        let (at, out) = (memory.pointer(), memory.pointer() + words.len() as u64);
+        let state = &mut *state;
+        let at = state.uploads.send(&gpu.device, list.iter().flat_map(raw))?;
+        let memory = room(&gpu.device, &mut state.drawn, drawn.len().next_power_of_two())?;
         let largest = list.iter().map(|d| d.part.1 - d.part.0).max().unwrap_or(0);
         let threads = if largest <= FEW.1 { FEW.0 } else { FEW.2 };
-        // SAFETY: the parameters of `sample`; rows and parts were checked, the scratch has room for draws and ids.
-        unsafe { gpu.device.launch("sample", [list.len(), 1, 1], threads, 0, args![from, width as u32, at, out])? };
-        gpu.device.download(memory, words.len(), &mut drawn)?;
+        let args = args![from, width as u32, at, memory.pointer()];
+        // SAFETY: the parameters of `sample`; rows and parts were checked, the scratch has room for all ids.
+        unsafe { gpu.device.launch("sample", [list.len(), 1, 1], threads, 0, args)? };
+        gpu.device.download(memory, 0, &mut drawn)?;
     }
     let mut values = host.take(2 * width);
     let mut one = |d: &Draw| {

@@ -1,58 +1,69 @@
-//! Lists of the host on the device: sent when their content is new.
+//! Lists of the host on the device. The n-th list between two waits of the host always lies at the same place, so that the commands of equal steps are equal.
 
 use std::sync::Arc;
 
 use super::driver::{Device, Memory};
 use crate::backend::Result;
 
-/// Lists that are kept. A step has a few (ids, slots, spans, rows); routers with selection biases have one for each layer.
-const KEPT: usize = 256;
-
-/// The lists and when they were last used.
+/// Lists of the running segment, and lists that stay.
 #[derive(Default)]
 pub(super) struct Uploads {
-    entries: Vec<Entry>,
+    segment: u64,
+    used: usize,
+    places: Vec<Entry>,
+    kept: Vec<Entry>,
+    /// Places that became too small: commands of the running segment may use them.
+    outgrown: Vec<Memory>,
     staged: Vec<u32>,
-    clock: u64,
 }
 
 struct Entry {
     data: Vec<u32>,
     memory: Memory,
-    used: u64,
 }
 
 impl Uploads {
-    /// Address of these words on the device. They stay there for everything that is put into the stream before the next [`KEPT`] other lists.
+    /// Address of these words on the device, for everything that is put into the stream before the host waits. All layers of a step share a list.
     pub(super) fn send(&mut self, device: &Arc<Device>, words: impl Iterator<Item = u32>) -> Result<u64> {
-        self.clock += 1;
+        let segment = device.segment();
+        if segment != self.segment {
+            (self.segment, self.used) = (segment, 0);
+        }
         self.staged.clear();
         self.staged.extend(words);
-        if let Some(entry) = self.entries.iter_mut().find(|e| e.data == self.staged) {
-            entry.used = self.clock;
+        if let Some(entry) = self.places[..self.used].iter().find(|e| e.data == self.staged) {
             return Ok(entry.memory.pointer());
         }
         let bytes: Vec<u8> = self.staged.iter().flat_map(|w| w.to_le_bytes()).collect();
-        let oldest = self.entries.iter().enumerate().min_by_key(|(_, e)| e.used).map(|(i, _)| i);
-        let full = oldest.filter(|_| self.entries.len() >= KEPT);
-        if let Some(i) = full
-            && self.entries[i].memory.bytes() >= bytes.len()
-        {
-            // What the stream still has to do with the old content comes before this copy.
-            let entry = &mut self.entries[i];
-            device.upload(&entry.memory, 0, &bytes)?;
-            entry.data.clone_from(&self.staged);
-            entry.used = self.clock;
+        if self.places.get(self.used).is_none_or(|e| e.memory.bytes() < bytes.len()) {
+            // Room for longer lists later, so that soon none is allocated any more.
+            let memory = device.allocate(bytes.len().next_power_of_two().max(1024))?;
+            let entry = Entry { data: Vec::new(), memory };
+            match self.places.get_mut(self.used) {
+                Some(place) => self.outgrown.push(std::mem::replace(place, entry).memory),
+                None => self.places.push(entry),
+            }
+        }
+        let place = &mut self.places[self.used];
+        // What the stream still has to do with the old content was put into it before the segment began.
+        device.send(&place.memory, &bytes)?;
+        place.data.clone_from(&self.staged);
+        self.used += 1;
+        Ok(place.memory.pointer())
+    }
+
+    /// Address of these words, which stay: constants of a model, one list for each router.
+    pub(super) fn keep(&mut self, device: &Arc<Device>, words: impl Iterator<Item = u32>) -> Result<u64> {
+        self.staged.clear();
+        self.staged.extend(words);
+        if let Some(entry) = self.kept.iter().find(|e| e.data == self.staged) {
             return Ok(entry.memory.pointer());
         }
-        // Room for longer lists later, so that soon none is allocated any more.
-        let memory = device.allocate(bytes.len().next_power_of_two().max(1024))?;
-        device.upload(&memory, 0, &bytes)?;
-        let (pointer, entry) = (memory.pointer(), Entry { data: self.staged.clone(), memory, used: self.clock });
-        match full {
-            Some(i) => self.entries[i] = entry,
-            None => self.entries.push(entry),
-        }
+        let bytes: Vec<u8> = self.staged.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let memory = device.allocate(bytes.len())?;
+        device.send(&memory, &bytes)?;
+        let pointer = memory.pointer();
+        self.kept.push(Entry { data: self.staged.clone(), memory });
         Ok(pointer)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p borealis-kernels --example gpu [DEVICE] [--small]`; `--small` takes sizes that the emulator of scripts/gpu.sh can do.
 
+mod step;
+
 use std::time::Instant;
 
 use borealis_kernels::{
@@ -23,6 +25,11 @@ struct Sizes {
     rows: &'static [usize],
     contexts: &'static [u32],
     seconds: f64,
+    /// Whole steps: shapes, rows, context, and how many are timed together.
+    shapes: &'static [step::Shape],
+    step_rows: &'static [usize],
+    step_context: u32,
+    steps: u32,
 }
 
 const LARGE: Sizes = Sizes {
@@ -35,6 +42,10 @@ const LARGE: Sizes = Sizes {
     rows: &[1, 2, 4, 8, 16, 32, 64, 128, 512],
     contexts: &[1024, 8192],
     seconds: 0.15,
+    shapes: &step::LARGE,
+    step_rows: &[1, 2, 4, 8, 16, 32, 64, 128, 320],
+    step_context: 8192,
+    steps: 20,
 };
 const SMALL: Sizes = Sizes {
     copy: 1 << 20,
@@ -46,6 +57,10 @@ const SMALL: Sizes = Sizes {
     rows: &[1, 8, 32],
     contexts: &[300],
     seconds: 0.0,
+    shapes: &step::SMALL,
+    step_rows: &[1, 3],
+    step_context: 40,
+    steps: 1,
 };
 
 struct Bench {
@@ -156,6 +171,21 @@ impl Bench {
         Ok(())
     }
 
+    /// Whole steps; a shape that does not fit the device's memory is left out, saying so.
+    fn steps(&self) -> Result<()> {
+        let Sizes { shapes, step_rows, step_context, steps, .. } = self.sizes;
+        for shape in shapes {
+            for format in [QuantFormat::Bf16, QuantFormat::Int8] {
+                let most = step_rows.iter().copied().max().unwrap_or(1);
+                match step::Model::new(self, shape, format, most, step_context) {
+                    Ok(mut model) => model.tell(format, step_rows, steps)?,
+                    Err(error) => eprintln!("skipped: step {} {}: {error}", shape.name, format.name()),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn attention(&self) -> Result<()> {
         let (heads, kv_heads, dim) = (32, 4, 128);
         for &context in self.sizes.contexts {
@@ -187,7 +217,8 @@ fn run(ordinal: usize, sizes: Sizes) -> Result<()> {
     let bench = Bench { gpu, sizes, copy };
     QuantFormat::ALL.into_iter().try_for_each(|f| bench.products(f))?;
     [QuantFormat::Bf16, QuantFormat::Int8, QuantFormat::Int4].into_iter().try_for_each(|f| bench.experts(f))?;
-    bench.attention()
+    bench.attention()?;
+    bench.steps()
 }
 
 fn main() -> std::process::ExitCode {
