@@ -13,7 +13,8 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 
 # Builds the tests and the figures; tells their files as NAME PATH. Arguments go to cargo.
 build() {
-    local packages=(--release --locked --message-format=json -p borealis-kernels -p borealis-model "$@")
+    # The whole workspace, so that what its tests have built is used.
+    local packages=(--release --locked --message-format=json --workspace "$@")
     {
         cargo test --no-run "${packages[@]}" --test differential --test model
         cargo build "${packages[@]}" --example gpu
@@ -82,14 +83,14 @@ step() {
     results+=("{\"step\":\"$name\",\"exit\":$code,\"seconds\":$((SECONDS - start))}")
 }
 
-# The ids of a clip on both devices, and whether they are the same.
+# The ids of a clip on the CPU and on the GPU, with and without graphs, and whether they are the same.
 same_ids() {
     local device
-    for device in cpu cuda; do
+    for device in cpu cuda cuda-eager; do
         "$folder/borealis" generate "a red ball bounces on grass" --seconds 1 --seed 7 --device "$device" --dtype f32 --quiet \
             --save-ids "$out/ids-$device.json" -o "$scratch/$device.mp4" || return 1
     done
-    cmp "$out/ids-cpu.json" "$out/ids-cuda.json"
+    cmp "$out/ids-cpu.json" "$out/ids-cuda.json" && cmp "$out/ids-cuda.json" "$out/ids-cuda-eager.json"
 }
 
 run() {
@@ -101,21 +102,23 @@ run() {
     # Tests know the path at which they were built.
     [[ -e $root ]] || { mkdir -p "$(dirname "$root")" && ln -s "$PWD" "$root"; }
     chmod +x "$folder"/*
-    step machine 20 nvidia-smi
-    step figures 150 "$folder/gpu"
-    step differential 120 env -C "$root/kernels" "$folder/differential" --test-threads 4 --nocapture
-    step model 90 env -C "$root/crates/borealis-model" "$folder/model" --test-threads 4 --nocapture
+    step machine 10 nvidia-smi
+    step differential 100 env -C "$root/kernels" "$folder/differential" --test-threads 4 --nocapture
+    step model 70 env -C "$root/crates/borealis-model" "$folder/model" --test-threads 4 --nocapture
     if command -v compute-sanitizer >/dev/null; then
-        step memcheck 60 env -C "$root/kernels" compute-sanitizer --error-exitcode 9 "$folder/differential" rows:: heads::
-        step racecheck 60 env -C "$root/kernels" compute-sanitizer --tool racecheck --error-exitcode 9 "$folder/differential" rows::matmul heads::
+        step memcheck 50 env -C "$root/kernels" compute-sanitizer --error-exitcode 9 "$folder/differential" rows:: heads:: sample:: graphs::
+        step racecheck 50 env -C "$root/kernels" compute-sanitizer --tool racecheck --error-exitcode 9 "$folder/differential" rows::matmul heads:: sample::
     fi
     if "$folder/borealis" --version >"$out/version.log" 2>&1; then
-        step ids 40 same_ids
-        step bench 40 "$folder/borealis" bench --device cuda --json --runs 2
+        step ids 50 same_ids
+        step bench 20 "$folder/borealis" bench --device cuda --json --runs 1
+        step bench-eager 20 "$folder/borealis" bench --device cuda-eager --json --runs 1
         step bench-cpu 20 "$folder/borealis" bench --device cpu --json --runs 1
     else
         echo "skipped: borealis does not start here (FFmpeg's libraries?): see version.log"
     fi
+    # What one operation and one step cost, up to shapes of 30 billion parameters; the longest, and so the last.
+    step figures 200 "$folder/gpu"
     grep '^{' "$out/figures.log" >"$out/figures.json" || true
     printf '[%s]\n' "$(IFS=,; echo "${results[*]}")" >"$out/steps.json"
     cat "$out/steps.json"

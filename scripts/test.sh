@@ -45,6 +45,9 @@ else
     echo "skipped: $python has no torch, scipy, pillow, safetensors or tokenizers (recipes/requirements.txt); the recipe is not tested"
 fi
 
+say "CUDA kernels on the emulator"
+scripts/gpu.sh --emulate
+
 say "lints"
 cargo clippy --release --locked --workspace --all-targets --quiet -- -D warnings
 

@@ -126,6 +126,9 @@ DEVICE void experts_gate_up(Matrix w, u32 experts, u32 inner, const float* x, co
     if (i < inner && threadIdx.x % LANES == 0) out[at2(a, inner) + i] = silu(g[0][0]) * u[0][0];
 }
 
+// Sum of a row's experts: two roundings, as on the host, which sums experts of other ranks and those that were copied from files.
+DEVICE float plus(float sum, float weight, float value) { return __fadd_rn(sum, __fmul_rn(weight, value)); }
+
 // The choice of a row with the lowest expert from `least` on; NONE when there is none below `experts`.
 DEVICE u32 next_choice(const u32* chosen, u32 top_k, u32 least, u32 experts) {
     u32 best = NONE, at = NONE;
@@ -145,7 +148,7 @@ DEVICE void experts_down(Matrix w, u32 experts, u32 outputs, const float* inner,
         const u32 e = chosen[at + n];
         float v[1][1];
         dot<F, 1, 1>(w, u64(e) * outputs + (o < outputs ? o : 0), 1, inner + at2(u32(at) + n, w.inputs), w.inputs, 1, w.inputs % 4 == 0, v);
-        sum = fmaf(weights[at + n], v[0][0], sum);
+        sum = plus(sum, weights[at + n], v[0][0]);
         least = e + 1;
     }
     if (o < outputs && threadIdx.x % LANES == 0) dst[at2(row, outputs) + o] += sum;
@@ -179,7 +182,7 @@ DEVICE void experts_down_few(Matrix w, u32 experts, u32 outputs, const float* in
         const float* x[1] = {threadIdx.x % 32 < 4 ? inner + at2(u32(at) + n, w.inputs) : nullptr};
         few<F, 1, 1>(w, first, mine, x, w.inputs % 4 == 0, parts);
         __syncthreads();
-        if (o < mine) sum = fmaf(weights[at + n], joined<1, 1>(parts, 0, 0, o, 0), sum);
+        if (o < mine) sum = plus(sum, weights[at + n], joined<1, 1>(parts, 0, 0, o, 0));
         __syncthreads();
         least = e + 1;
     }
@@ -312,7 +315,7 @@ KERNEL(experts_combine, 256, (const float* part, u32 experts, u32 outputs, const
     float sum = 0.0f;
     u32 least = 0;
     for (u32 n = next_choice(chosen + at, top_k, 0, experts); n != NONE; n = next_choice(chosen + at, top_k, least, experts)) {
-        sum = fmaf(weights[at + n], part[(at + n) * outputs + o], sum);
+        sum = plus(sum, weights[at + n], part[(at + n) * outputs + o]);
         least = chosen[at + n] + 1;
     }
     dst[at2(row, outputs) + o] += sum;

@@ -1,6 +1,7 @@
 //! Tests of the transformer on synthetic checkpoints and on the goldens of the recipe; one binary.
 
 mod depth;
+mod draws;
 mod errors;
 mod foreign;
 mod formats;
