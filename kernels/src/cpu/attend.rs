@@ -20,6 +20,9 @@ pub(crate) const PIECE: usize = 256;
 /// Most blocks of sixteen slots, or of sixteen elements, of a tile.
 const BLOCKS: usize = 4;
 
+/// Rows of values that are asked for before they are needed.
+const AHEAD: usize = 16;
+
 /// One query of a unit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Query {
@@ -255,6 +258,8 @@ fn score_blocks<S: Sixteen, T: Kept, const G: usize, const B: usize>(
     for d in 0..unit.dim {
         let mut k = [s.zeros(); B];
         for b in 0..B {
+            // The keys of the next tile: they come from a far cache or from memory.
+            s.ahead(keys.wrapping_add((B + b) * size + d * PANEL));
             // SAFETY: block b holds D vectors.
             k[b] = unsafe { T::load(s, keys.add(b * size + d * PANEL)) };
         }
@@ -334,6 +339,7 @@ fn chain<S: Sixteen, T: Kept, const G: usize, const N: usize>(
         for slot in 0..end - from {
             let mut v = [s.zeros(); N];
             for n in 0..N {
+                s.ahead(rows.wrapping_add((slot + AHEAD) * wide + (at + n) * PANEL));
                 // SAFETY: a row of the slice just taken; `at + N` vectors fit it.
                 v[n] = unsafe { T::load(s, rows.add(slot * wide + (at + n) * PANEL)) };
             }
