@@ -25,7 +25,8 @@ struct Limit {
 /// checkpoint of these families must meet; those of int4 only notice what is broken.
 const LIMITS: [Limit; 5] = [
     Limit { format: QuantFormat::F32, kv: KvFormat::Bf16, nmse: 1e-4, other: 0.25, agree: 0.98 },
-    Limit { format: QuantFormat::F32, kv: KvFormat::Int8, nmse: 1e-3, other: 0.25, agree: 0.95 },
+    // Where no router turns, at most 1e-4; what a row that turned keeps is seen by the rows behind it.
+    Limit { format: QuantFormat::F32, kv: KvFormat::Int8, nmse: 1e-2, other: 0.25, agree: 0.95 },
     Limit { format: QuantFormat::Bf16, kv: KvFormat::F32, nmse: 1e-3, other: 0.25, agree: 0.95 },
     Limit { format: QuantFormat::Int8, kv: KvFormat::F32, nmse: 1e-2, other: 0.5, agree: 0.95 },
     Limit { format: QuantFormat::Int4, kv: KvFormat::F32, nmse: 0.3, other: 1.0, agree: 0.5 },
