@@ -26,7 +26,7 @@ mod admit;
 mod discard;
 mod guard;
 mod inputs;
-mod library;
+pub(crate) mod library;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -251,6 +251,7 @@ impl Service {
             return Err(ApiError::invalid("limit", format!("limit {} is too large: use 1 to 100", filter.limit)));
         }
         let limit = if filter.limit == 0 { 20 } else { filter.limit };
+        self.check_page("job", account, filter.after.as_deref()).await?;
         Ok(self.inner.store.jobs(&account.id, &JobFilter { limit, ..filter.clone() }).await?)
     }
 

@@ -17,6 +17,7 @@ use super::proto::{
 };
 use super::{account, convert};
 use crate::config::MAX_FILE;
+use crate::service::library::no_page;
 use crate::service::{Account, ApiError, ApiErrorKind, Service, StoredFile};
 
 /// Bytes of a piece of a download.
@@ -180,9 +181,7 @@ fn cut(
 ) -> Result<(Vec<StoredFile>, Option<String>), ApiError> {
     if let Some(token) = token {
         let last = files.iter().position(|file| file.id == token);
-        let last = last.ok_or_else(|| {
-            ApiError::invalid("pagination_token", "pagination_token is none of this list: start again")
-        })?;
+        let last = last.ok_or_else(|| no_page(token))?;
         files.drain(..=last);
     }
     let more = files.len() > limit;

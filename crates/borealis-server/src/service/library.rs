@@ -25,6 +25,15 @@ fn check_limit(limit: u32) -> Result<u32, ApiError> {
     }
 }
 
+/// A page that nobody handed out.
+pub(crate) fn no_page(token: &str) -> ApiError {
+    // A token is ours or anything: so much of it tells which.
+    let token: String = token.chars().filter(|c| !c.is_control()).take(64).collect();
+    let message =
+        format!("pagination_token \"{token}\" is none of this list: use that of the last page, or start again");
+    ApiError::invalid("pagination_token", message)
+}
+
 fn check_name(field: &str, name: &str, most: usize) -> Result<(), ApiError> {
     let length = name.chars().count();
     if name.trim().is_empty() || length > most || name.chars().any(char::is_control) {
@@ -91,6 +100,19 @@ impl Service {
         Ok(self.with_address(file))
     }
 
+    /// Fails unless a page of this table's entries can begin after `token`: after the end of a list nothing would come, and nobody would know why.
+    pub(crate) async fn check_page(
+        &self,
+        table: &'static str,
+        account: &Account,
+        token: Option<&str>,
+    ) -> Result<(), ApiError> {
+        match token {
+            Some(token) if !self.inner.store.has(table, &account.id, token).await? => Err(no_page(token)),
+            _ => Ok(()),
+        }
+    }
+
     /// Files of the account.
     pub async fn list_files(
         &self,
@@ -99,6 +121,7 @@ impl Service {
         after: Option<&str>,
         ascending: bool,
     ) -> Result<Page<StoredFile>, ApiError> {
+        self.check_page("file", account, after).await?;
         let page = self.inner.store.files(&account.id, check_limit(limit)?, after, ascending).await?;
         Ok(Page { items: page.items.into_iter().map(|file| self.with_address(file)).collect(), next: page.next })
     }
@@ -199,6 +222,7 @@ impl Service {
         limit: u32,
         after: Option<&str>,
     ) -> Result<Page<Batch>, ApiError> {
+        self.check_page("batch", account, after).await?;
         Ok(self.inner.store.batches(&account.id, check_limit(limit)?, after).await?)
     }
 
@@ -218,15 +242,9 @@ impl Service {
         after: Option<&str>,
     ) -> Result<Page<BatchItem>, ApiError> {
         self.batch(account, id).await?;
-        let after = match after.map(str::parse::<i64>) {
+        let after = match after {
             None => 0,
-            Some(Ok(after)) if after >= 0 => after,
-            Some(_) => {
-                return Err(ApiError::invalid(
-                    "pagination_token",
-                    "the pagination_token is none of ours: use that of the last page",
-                ));
-            }
+            Some(token) => token.parse().ok().filter(|n: &i64| *n >= 0).ok_or_else(|| no_page(token))?,
         };
         Ok(self.inner.store.batch_items(&account.id, id, check_limit(limit)?, after).await?)
     }

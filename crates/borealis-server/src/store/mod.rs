@@ -109,6 +109,12 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the account has this entry of a table, which pages name as the last one.
+    pub async fn has(&self, table: &'static str, account: &str, id: &str) -> sqlx::Result<bool> {
+        let sql = sqlx::AssertSqlSafe(format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE account = ? AND id = ?)"));
+        sqlx::query_scalar(sql).bind(account).bind(id).fetch_one(&self.read).await
+    }
+
     /// Fails when the database cannot be read.
     pub async fn ping(&self) -> sqlx::Result<()> {
         sqlx::query("SELECT 1").execute(&self.read).await.map(drop)

@@ -28,6 +28,15 @@ async fn files_from_upload_to_deletion() {
     let token = first["pagination_token"].as_str().unwrap();
     let second = get(&bench, &format!("/v1/files?limit=1&order=asc&pagination_token={token}")).await.json();
     assert_eq!((&second["data"][0]["filename"], &second["has_more"]), (&json!("b.txt"), &json!(false)));
+    // A page that nobody handed out is no empty page.
+    for list in ["files", "batches", "generations"] {
+        let lost = get(&bench, &format!("/v1/{list}?pagination_token=nobody%0A")).await;
+        let body = lost.json().to_string();
+        assert!(
+            lost.status == 400 && body.contains("pagination_token \\\"nobody\\\" is none of this list"),
+            "{list}: {body}"
+        );
+    }
     let content = get(&bench, &format!("/v1/files/{id}/content")).await;
     assert_eq!((&content.bytes[..], content.header("x-content-type-options")), (&png()[..], Some("nosniff")));
     assert_eq!(content.header("content-disposition"), Some("attachment"));
