@@ -37,7 +37,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Make a picture or a clip from a prompt
+    /// Make a picture, a clip or a text from a prompt
     #[command(after_help = generate::EXAMPLES)]
     Generate(Box<generate::Args>),
     /// Turn text, pictures, clips and sound into ids, and ids back
