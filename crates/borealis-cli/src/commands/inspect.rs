@@ -185,14 +185,7 @@ impl Report {
             ),
         );
         let weights = self.weight_bytes.iter().map(|(name, bytes)| format!("{name} {}", size(*bytes)));
-        line(
-            "estimates",
-            format!(
-                "{}, keys and values {} per 1,000 positions",
-                list(weights.collect()),
-                size(self.kv_bytes_per_1000_positions)
-            ),
-        );
+        line("estimates", list(weights.collect()));
         let fits = self.fits.iter().map(|f| f.to_string()).collect();
         line("fits", if self.fits.is_empty() { "not into the memory that is free now".into() } else { list(fits) });
         let segments = self.segments.iter().map(|s| format!("{} {}..{}", s.name, s.start, s.start + s.size));
