@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What can be verified about Apple GPUs without a Mac.
 #
-#   scripts/metal.sh            type-checks kernels, weights, tokenizers, model and engine for aarch64-apple-darwin, Metal included (the first time about
-#                               150 MB of downloads and 5 CPU-minutes; then seconds)
+#   scripts/metal.sh            type-checks kernels, weights, model, media, tokenizers and engine for aarch64-apple-darwin, Metal included (the first time
+#                               about 140 MB of downloads and 6 CPU-minutes; then seconds)
 #   scripts/metal.sh --emulate  checks the kernels' address spaces (clang) and runs them on this machine's CPU (g++) under all differential tests and goldens
 #
 # Nothing is installed: everything lies in target/metal. Metal's own compiler is Apple's and runs on macOS alone, so that what it accepts is not checked here.
@@ -39,8 +39,14 @@ unpack_compiler() {
 }
 
 check() {
-    # Without what needs C libraries of the target (FFmpeg, SQLite), and without others' features.
-    local flags=(-p borealis-kernels -p borealis-weights -p borealis-tokenizers -p borealis-model -p borealis-engine)
+    local flags=(-p borealis-kernels -p borealis-weights -p borealis-model)
+    # With this machine's headers of FFmpeg: types alone are looked at. SQLite and the network's crates need a C compiler for macOS.
+    if pkg-config --exists libavcodec libavformat libswscale libswresample 2>/dev/null; then
+        export PKG_CONFIG_ALLOW_CROSS=1 BINDGEN_EXTRA_CLANG_ARGS="--target=$(rustc -vV | sed -n 's/^host: //p')"
+        flags+=(-p borealis-media -p borealis-tokenizers -p borealis-engine)
+    else
+        echo "skipped: FFmpeg's development files are not installed; media, tokenizers and engine are not type-checked for macOS"
+    fi
     unset CARGO_RESOLVER_FEATURE_UNIFICATION
     if [[ ! -d $(rustc --print sysroot)/lib/rustlib/$APPLE ]]; then
         unpack_compiler

@@ -1,20 +1,19 @@
 // What all kernels share: names, formats of weights, sums over lanes.
 //
 // The sources compile two ways: by Metal's compiler on the Mac that runs them, and by a C++ compiler against `emulator/libmetal.cpp`, where a kernel
-// runs on the host. Metal takes them as one text, in the order of `SOURCES` in src/metal/program.rs. Every multiply-add is written as `fma`, so that
-// no compiler decides what is fused. A kernel's arguments are bound in the order in which it names them.
+// runs on the host. Metal takes them as one text, in the order of `SOURCES` in src/metal/program.rs. The multiply-adds of sums are written as `fma`,
+// so that no compiler decides what is fused. A kernel's arguments are bound in the order in which it names them.
 
 #ifndef EMULATED
 #include <metal_stdlib>
 using namespace metal;
 #define DEVICE static inline
-// `block` counts threadgroups, `me` the threads of one.
-#define KERNEL(name, ...) \
-    kernel void name(__VA_ARGS__, uint3 block [[threadgroup_position_in_grid]], uint me [[thread_index_in_threadgroup]])
+#define KERNEL_HEAD [[kernel, max_total_threads_per_threadgroup(256)]] void
+#define KERNEL_PLACE uint3 block [[threadgroup_position_in_grid]], uint me [[thread_index_in_threadgroup]]
+// `block` counts threadgroups, `me` the threads of one: at most 256.
+#define KERNEL(name, ...) KERNEL_HEAD name(__VA_ARGS__, KERNEL_PLACE)
 // As KERNEL, with threadgroup memory whose size is given at launch.
-#define KERNEL_SHARED(name, ...)                                                                        \
-    kernel void name(__VA_ARGS__, threadgroup float* shared [[threadgroup(0)]],                         \
-                     uint3 block [[threadgroup_position_in_grid]], uint me [[thread_index_in_threadgroup]])
+#define KERNEL_SHARED(name, ...) KERNEL_HEAD name(__VA_ARGS__, threadgroup float* shared [[threadgroup(0)]], KERNEL_PLACE)
 // Threadgroup memory of a size that is known, declared at the top of a kernel.
 #define SHARED threadgroup
 DEVICE float half_to_float(ushort bits) { return float(as_type<half>(bits)); }

@@ -116,6 +116,7 @@ fn sum_any(data: &[u64]) -> u64 {
 mod chains {
     use std::hint::black_box;
 
+    #[cfg(target_arch = "x86_64")]
     use crate::cpu::simd::Level;
 
     /// Chains: enough to hide the latency of an instruction.
