@@ -49,6 +49,7 @@ pub(crate) trait Dots: Copy {
     /// `p` is writable for 16 numbers.
     unsafe fn put(self, p: *mut f32, v: Self::F);
     /// Asks for the cache line at `p`, which need not be readable.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     fn ahead(self, p: *const u8);
 }
 

@@ -46,6 +46,7 @@ impl Level {
     }
 
     /// Whether AVX2, FMA and F16C are there and wanted.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) fn avx2(self) -> bool {
         self.0 >= Instructions::Avx2
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use objc2::rc::{Retained, autoreleasepool};
 use objc2::runtime::ProtocolObject;
@@ -32,9 +32,9 @@ type Pipeline = Retained<ProtocolObject<dyn MTLComputePipelineState>>;
 type Commands = Retained<ProtocolObject<dyn MTLCommandBuffer>>;
 
 pub(super) struct Device {
-    raw: Retained<ProtocolObject<dyn MTLDevice>>,
+    raw: Raw,
     queue: Retained<ProtocolObject<dyn MTLCommandQueue>>,
-    library: Retained<ProtocolObject<dyn MTLLibrary>>,
+    library: Library,
     state: Mutex<State>,
 }
 
@@ -61,19 +61,39 @@ unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
 
+type Raw = Retained<ProtocolObject<dyn MTLDevice>>;
+type Library = Retained<ProtocolObject<dyn MTLLibrary>>;
+
+/// The system's device and its kernels, compiled once in a program however often it is opened.
+fn kernels() -> Result<(Raw, Library)> {
+    static COMPILED: OnceLock<(Raw, Library)> = OnceLock::new();
+    match COMPILED.get() {
+        Some(found) => Ok(found.clone()),
+        None => {
+            let made = compile()?;
+            Ok(COMPILED.get_or_init(|| made).clone())
+        }
+    }
+}
+
+fn compile() -> Result<(Raw, Library)> {
+    let raw = MTLCreateSystemDefaultDevice().ok_or_else(|| unavailable("this machine has no Metal device"))?;
+    if !raw.supportsFamily(MTLGPUFamily::Apple7) {
+        return Err(unavailable(format!("{}: Apple silicon (M1 or newer) is needed", raw.name())));
+    }
+    let options = MTLCompileOptions::new();
+    // Nothing is reordered, and NaN is NaN. The newer setting is not known before macOS 15; this one is known everywhere.
+    #[allow(deprecated)]
+    options.setFastMathEnabled(false);
+    let library = raw
+        .newLibraryWithSource_options_error(&NSString::from_str(&program::source()), Some(&options))
+        .map_err(|error| unavailable(first_error(&error.localizedDescription().to_string())))?;
+    Ok((raw, library))
+}
+
 impl Device {
     pub(super) fn open() -> Result<Self> {
-        let raw = MTLCreateSystemDefaultDevice().ok_or_else(|| unavailable("this machine has no Metal device"))?;
-        if !raw.supportsFamily(MTLGPUFamily::Apple7) {
-            return Err(unavailable(format!("{}: Apple silicon (M1 or newer) is needed", raw.name())));
-        }
-        let options = MTLCompileOptions::new();
-        // Nothing is reordered, and NaN is NaN. The newer setting is not known before macOS 15; this one is known everywhere.
-        #[allow(deprecated)]
-        options.setFastMathEnabled(false);
-        let library = raw
-            .newLibraryWithSource_options_error(&NSString::from_str(&program::source()), Some(&options))
-            .map_err(|error| unavailable(first_error(&error.localizedDescription().to_string())))?;
+        let (raw, library) = kernels()?;
         let queue = raw.newCommandQueue().ok_or_else(|| unavailable("Metal gives no command queue"))?;
         Ok(Self { raw, queue, library, state: Mutex::default() })
     }

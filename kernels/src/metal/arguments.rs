@@ -113,3 +113,28 @@ macro_rules! args {
     ($($value:expr),* $(,)?) => { crate::metal::arguments::Args::new()$(.with($value))* };
 }
 pub(super) use args;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_lie_as_kernels_read_them() {
+        #[repr(C)]
+        #[derive(Clone, Copy)]
+        struct Pair {
+            n: u32,
+            x: f32,
+        }
+        // SAFETY: `repr(C)`, of numbers of four bytes.
+        unsafe impl Value for Pair {}
+        let list = [7u32, 8];
+        let args = args![1u32, &list[..], Pair { n: 2, x: 0.5 }, -1f32];
+        let words = |bound: Bound<'_>| match bound {
+            Bound::Bytes(bytes) => bytes.as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w)).collect::<Vec<_>>(),
+            Bound::Place(_) => Vec::new(),
+        };
+        let found: Vec<_> = args.bound().map(words).collect();
+        assert_eq!(found, [vec![1], vec![7, 8], vec![2, 0.5f32.to_bits()], vec![(-1f32).to_bits()]]);
+    }
+}

@@ -27,7 +27,7 @@ mod program;
 mod trial;
 mod weight;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use self::arguments::{Args, Place, args};
 use self::driver::{Device, Memory};
@@ -70,8 +70,12 @@ impl Metal {
     /// Opens the system's GPU and compiles the kernels. Fails with [`crate::KernelError::Unavailable`], which says why: not macOS, no Apple silicon, kernels
     /// that its compiler refuses or that compute something else than the CPU.
     pub fn open() -> Result<Self> {
+        static TRIED: OnceLock<()> = OnceLock::new();
         let metal = Self { device: Device::open()?, state: Arc::default() };
-        trial::run(&metal)?;
+        if TRIED.get().is_none() {
+            trial::run(&metal)?;
+            TRIED.get_or_init(|| ());
+        }
         Ok(metal)
     }
 

@@ -72,3 +72,20 @@ fn read<B: Backend>(b: &B, buffer: &B::Buffer, n: usize) -> Result<Vec<f32>> {
     b.read(buffer, 0, &mut out)?;
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_computes_something_else_is_refused() {
+        let want = numbers(100);
+        let with = |x: f32| want.iter().enumerate().map(|(i, w)| if i == 50 { x } else { *w }).collect::<Vec<_>>();
+        assert!(compare("matmul", &want, &want).is_ok());
+        assert!(compare("matmul", &with(want[50] + 0.01), &want).is_ok());
+        for wrong in [want[50] + 1.0, f32::NAN, f32::INFINITY] {
+            let error = compare("matmul", &with(wrong), &want).unwrap_err().to_string();
+            assert!(error.starts_with("device \"metal\" cannot be used: its matmul is not that of the CPU"), "{error}");
+        }
+    }
+}
