@@ -161,7 +161,7 @@ def main() -> None:
         marks = "".join(k[0] if results[-1][k] else "-" for k in ATTRIBUTES)
         rows.append((f"{marks} {text}", frames[np.linspace(0, len(frames) - 1, 6).astype(int)]))
     if o.sheet:
-        sheet(by_score(rows, results, 12), o.sheet)
+        sheet(by_score(rows, results, 24), o.sheet)
     table = details(results)
     if followed:
         names = ("background", "one", "shape", "color", "size", "motion", "speed")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 from pathlib import Path
 
@@ -19,14 +18,12 @@ from borealis_recipe.generate import Clip, Generator, Options, Source, decode
 from borealis_recipe.heldout import camouflaged, prompts
 from borealis_recipe.records import encode_audio, encode_video
 from borealis_recipe.render import render
+from borealis_recipe.sampler import Sampling
 from borealis_recipe.vocabulary import MOTIONS
 from evaluate import interval, sheet
+from evaluate_video import psnr
 
 Case = tuple[str, bool, dict]
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    return -10 * math.log10(float(((a - b) ** 2).mean()) + 1e-9)
 
 
 class Scorer:
@@ -92,6 +89,7 @@ def main() -> None:
     a.add_argument("--checkpoint", type=Path, default=Path(__file__).parent.parent / "models" / "borealis-mini")
     a.add_argument("--transformer", type=Path, help="another transformer than the checkpoint's")
     a.add_argument("--n", type=int, default=24)
+    a.add_argument("--temperature", type=float, default=0.0, help="of the scene ids")
     a.add_argument("--out", type=Path)
     a.add_argument("--sheet", type=Path)
     o = a.parse_args()
@@ -99,7 +97,7 @@ def main() -> None:
     model, tokenizer, video, audio = checkpoint.read(o.checkpoint)
     if o.transformer:
         model = bm.load(o.transformer)
-    scorer = Scorer(Generator(model, tokenizer, Options()), video, audio)
+    scorer = Scorer(Generator(model, tokenizer, Options(scene=Sampling(o.temperature))), video, audio)
     r, cases = random.Random(77), prompts(4 * o.n, seed=77)
     table: dict = {}
     edits = [c for c in (scorer.edit(s, r) for s, _ in cases) if c][: o.n]
