@@ -71,7 +71,7 @@ emulate() {
     say "the emulator"
     # No contraction: what is one operation on a GPU is written as one. The host's own instructions: a multiply-add is one of them.
     g++ -std=c++20 -O2 -march=native -ffp-contract=off -U_FORTIFY_SOURCE -fno-strict-aliasing -shared -fPIC -fvisibility=hidden \
-        -Wall -Wextra -Wno-unknown-pragmas -Werror -o "$cache/libborealis-metal.so" kernels/metal/emulator/libmetal.cpp
+        -Wall -Wextra -Wno-unknown-pragmas -Wno-unused-function -Werror -o "$cache/libborealis-metal.so" kernels/metal/emulator/libmetal.cpp
     export LD_LIBRARY_PATH=$cache${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     say "operations and models on the emulated device"
     "${tests[@]}" -p borealis-kernels -p borealis-model --test differential --test model

@@ -72,7 +72,10 @@ struct Launched {
     template <class... A>
     Launched(const char* name, void (*f)(A...)) {
         constexpr size_t bound = sizeof...(A) - (WITH_SHARED ? 3 : 2);
-        kernels()[name] = {name, 256, [f](void** args) { run<std::tuple<A...>>(f, args, std::make_index_sequence<bound>()); }};
+        // Run before the launch returns: what the arguments point at is still there.
+        kernels()[name] = {name, 256, [f](void** args) -> std::function<void()> {
+            return [f, args] { run<std::tuple<A...>>(f, args, std::make_index_sequence<bound>()); };
+        }};
     }
 };
 
@@ -115,6 +118,6 @@ API int borealis_metal_launch(const char* name, const unsigned* grid, unsigned t
     std::lock_guard<std::mutex> held(lock);
     auto found = kernels().find(name);
     if (found == kernels().end()) return 1;
-    launch(found->second, {grid[0], grid[1], grid[2]}, {threads, 1, 1}, shared, args);
+    launch(found->second, {grid[0], grid[1], grid[2]}, {threads, 1, 1}, shared, found->second.bind(args));
     return 0;
 }
