@@ -120,11 +120,11 @@ mod tests {
     #[test]
     fn shapes_with_soft_corners_are_told_apart() {
         let looks = Looks::new(WIDTH, LINES);
-        for shape in 0..SHAPES.len() {
+        for (shape, name) in SHAPES.iter().enumerate() {
             for radius in [0.12, 0.17, 0.23] {
                 let sharp = draw(5, Some(&Thing { radius, ..thing(shape, 0) }), WIDTH, LINES, LINES);
                 let frames = vec![soft(&sharp, 0.12 * radius * LINES as f32); 3];
-                assert_eq!(analyse(&looks, &frames, &[]).shape, Some(shape), "{} of {radius}", SHAPES[shape]);
+                assert_eq!(analyse(&looks, &frames, &[]).shape, Some(shape), "{name} of {radius}");
             }
         }
     }
