@@ -143,10 +143,6 @@ fn what_does_not_fit_is_refused_with_the_estimate() {
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
     let text = error.to_string();
     assert!(text.starts_with("the request takes ") && text.contains(" MiB of memory (cache "), "{text}");
-    assert!(
-        text.ends_with(
-            "24 MiB are allowed: ask for fewer variants, fewer seconds or a lower resolution, or raise the limit"
-        ),
-        "{text}"
-    );
+    assert!(text.contains("24 MiB are allowed: ask for fewer variants, fewer seconds or a lower resolution"), "{text}");
+    assert!(text.ends_with("or raise --memory or --memory-limit"), "{text}");
 }

@@ -47,17 +47,15 @@ proptest! {
 
 #[test]
 fn a_picture_that_repeats_takes_fewer_steps() {
-    let case = |ahead: usize| Case { plan: PlanKind::Raster, latents: 6, ahead, variants: 2, guidance: 2.0, ..PLAIN };
+    let case = |ahead: usize| Case { plan: PlanKind::Raster, latents: 24, ahead, variants: 2, guidance: 2.0, ..PLAIN };
     let (wanted, sequential, _) = together(&[case(1)], 14.0);
-    let mut last = sequential;
-    for ahead in [2, 3, 8] {
+    // Over 24 latent frames luck averages out.
+    for (ahead, share) in [(2, 0.8), (3, 0.67), (8, 0.6)] {
         let (found, steps, _) = together(&[case(ahead)], 14.0);
+        println!("window {ahead}: {steps} steps instead of {sequential}");
         assert_eq!(found, wanted, "window {ahead}");
-        assert!(steps < last, "window {ahead}: {steps} steps after {last}");
-        last = steps;
+        assert!((steps as f64) < share * sequential as f64, "window {ahead}: {steps} of {sequential} steps");
     }
-    println!("{sequential} steps one by one, {last} with a window of 8");
-    assert!(last * 3 < sequential * 2, "{last} of {sequential} steps");
 }
 
 #[test]
