@@ -184,5 +184,5 @@ lose() {
 say "a rank that dies, a rank that hangs"
 lose KILL 2 2 "rank 1 has died: its process is gone (step [0-9]*)"
 lose KILL 2 4 "rank 3 has died: its process is gone (step [0-9]*)"
-lose STOP 5 2 "rank 1 hangs: nothing was heard of it for 2.5 s (step [0-9]*)"
-lose STOP 5 4 "rank 3 hangs: nothing was heard of it for 2.5 s (step [0-9]*)"
+lose STOP 5 2 "rank 1 hangs: nothing was heard of it for 3.5 s (step [0-9]*)"
+lose STOP 5 4 "rank 3 hangs: nothing was heard of it for 3.5 s (step [0-9]*)"
