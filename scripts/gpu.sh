@@ -52,7 +52,7 @@ crate() {
 # Blocks and threads in descending order: races show as other results. The products, experts and attention are enough.
 again() {
     if [[ $1 == differential ]]; then
-        (cd kernels && "$2" --quiet heads:: rows:: layer::ties sample:: kv:: graphs::)
+        (cd kernels && "$2" --quiet heads:: rows:: layer::ties sample:: attention:: graphs::)
     fi
 }
 
