@@ -182,7 +182,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn replace(&self, w: &mut Self::Weight, first: usize, tensor: &HostTensor<'_>) -> Result<()>;
     /// Bytes that the device holds for a weight.
     fn weight_bytes(&self, w: &Self::Weight) -> usize;
-    /// A KV slab of one layer that keeps its numbers in `format`; all zeros. [`KernelError::KvFormat`] for a format that the backend does not have.
+    /// A KV slab of one layer that keeps its numbers in `format`; all zeros.
     fn kv(&self, slots: usize, kv_heads: usize, head_dim: usize, format: KvFormat) -> Result<Self::Kv>;
     /// An empty routing for up to `rows` rows.
     fn routing(&self, rows: usize, top_k: usize) -> Result<Self::Routing>;

@@ -60,14 +60,6 @@ pub enum KernelError {
         /// The backend's name.
         backend: &'static str,
     },
-    /// A way to keep keys and values that a backend does not have.
-    #[error("keys and values of type {format} are not supported on {backend}: use --kv-dtype f32")]
-    KvFormat {
-        /// The format's name.
-        format: &'static str,
-        /// The backend's name.
-        backend: &'static str,
-    },
     /// An operation that a backend does not have.
     #[error("{op}: {backend} does not have this operation: use another device")]
     Missing {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use borealis_kernels::{Cpu, Device, KernelError, KvFormat, QuantFormat};
+use borealis_kernels::{Cpu, Device, KvFormat, QuantFormat};
 use borealis_media::PixelFormat;
 use borealis_model::{Forward, ModelError};
 use borealis_tokenizers::{FrameSpec, Output, Part, Prompt, StreamDecoder, Tokenizers};
@@ -48,14 +48,10 @@ pub fn suited_kv(weights: QuantFormat) -> KvFormat {
     }
 }
 
-/// Lets a model that was just loaded keep its keys and values as this configuration says. Without a wish as suits the weights, or in f32 where the device
-/// has nothing else.
+/// Lets a model that was just loaded keep its keys and values as this configuration says, without a wish as suits the weights.
 pub fn keep_kv(model: &mut dyn Forward, config: &EngineConfig) -> Result<()> {
-    let kept = model.keep(config.kv_dtype.unwrap_or_else(|| suited_kv(model.format())));
-    match (kept, config.kv_dtype) {
-        (Err(ModelError::Kernel(KernelError::KvFormat { .. })), None) => Ok(model.keep(KvFormat::F32)?),
-        (kept, _) => Ok(kept?),
-    }
+    let format = config.kv_dtype.unwrap_or_else(|| suited_kv(model.format()));
+    Ok(model.keep(format)?)
 }
 
 /// Threads that compute the model's steps under this configuration.
